@@ -1,0 +1,63 @@
+# Everything runs in its own virtual environment, .venv; `make help` lists what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= demo-out
+# torch to install. With an NVIDIA GPU take the registry's own build; without one only a CPU build will do,
+# as the other brings gigabytes of CUDA packages. Choose another with TORCH="torch==…".
+TORCH_VERSION := 2.13.0
+HAS_GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo yes)
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: help install demo test lint format schemas docs bench-tile clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## Create .venv with rsdata, torch and the tools for tests
+
+$(VENV)/.installed: pyproject.toml .ci/constraints.txt
+	@echo "Installing into $(VENV) ..."
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+ifdef TORCH
+	$(PIP) install --progress-bar off "$(TORCH)"
+else ifeq ($(HAS_GPU)$(shell uname -s),Linux)
+	$(PIP) install --progress-bar off "torch==$(TORCH_VERSION)+cpu" 2>/dev/null \
+	  || $(PIP) install --progress-bar off --index-url $(CPU_INDEX) "torch==$(TORCH_VERSION)"
+else
+	$(PIP) install --progress-bar off "torch==$(TORCH_VERSION)"
+endif
+	$(PIP) freeze | grep -i '^torch==' > $(VENV)/torch.txt
+	$(PIP) install --progress-bar off -q -c .ci/constraints.txt -c $(VENV)/torch.txt -e ".[train,dev]"
+	@touch $@
+
+demo: install ## Build the demonstration dataset, train on it, and name the report to open
+	$(BIN)/rsdata demo --out $(OUT)
+
+test: install ## Lint, check types and run the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+lint: install ## Lint, check formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+schemas: install ## Write schemas/ from the records
+	$(BIN)/python -c "from pathlib import Path; from rsdata.records import write_schemas; write_schemas(Path('schemas'))"
+
+docs: install ## Build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+bench-tile: install ## Build one full-size tile and print wall time per stage and peak memory
+	$(BIN)/python tests/benchmarks/full_tile.py
+
+clean: ## Remove the virtual environment and everything that was built
+	rm -rf $(VENV) $(OUT) site build *.egg-info

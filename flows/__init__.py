@@ -1,0 +1,35 @@
+"""Prefect flows: the order of the steps, their retries and how many run at a time.
+
+Importing this package settles how Prefect behaves before it is loaded: no telemetry, no account, a home of its
+own, and a server that lives only as long as the flow. Whoever has a Prefect server points PREFECT_API_URL at it.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def _home() -> Path:
+    """A folder for Prefect's database; it must exist, as Prefect does not make its parents and then never starts."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = cache / "rsdata" / "prefect"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError:  # a read-only home; receipts, not this database, remember what is done
+        return Path(tempfile.mkdtemp(prefix="rsdata-prefect-"))
+    return home
+
+
+_SETTINGS = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_TO_API_ENABLED": "false",
+}
+for _name, _value in _SETTINGS.items():
+    os.environ.setdefault(_name, _value)
+if "PREFECT_HOME" not in os.environ:
+    os.environ["PREFECT_HOME"] = str(_home())

@@ -1,0 +1,181 @@
+"""What a dataset recipe may say: a YAML file, checked before any work starts.
+
+Unknown keys are refused, and relative paths start at the recipe's own folder. Each stage reads only its
+own part, so the digest of that part tells whether finished work is still valid.
+"""
+
+import hashlib
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+
+from rsdata.errors import RecipeError
+
+
+class Part(BaseModel):
+    """A part of the recipe: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def digest(self) -> str:
+        """SHA-256 over what this part says, independent of how the YAML was laid out."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+class Synthetic(Part):
+    """Scenes to be made on the spot instead of read: for demonstrations and tests."""
+
+    tiles: list[str] = Field(min_length=1)
+    dates: list[datetime] = Field(min_length=1)
+    raster_px: tuple[int, int] = Field((840, 3360), description="(height, width) at 10 m, multiples of 120")
+    offset_px: tuple[int, int] = Field((4800, 960), description="(down, right) from the tile's corner at 10 m, multiples of 120")
+    cell_m: float = Field(1500.0, gt=0, description="typical size of a land cover polygon")
+    clouds: int = Field(2, ge=0)
+    nodata_strip: bool = True
+    seed: int = 0
+
+
+class Scenes(Part):
+    """Where the products lie. Globs are allowed."""
+
+    sentinel2: list[str] = Field(min_length=1)
+    sentinel1: list[str] = []
+    max_s1_gap_h: float = Field(72, gt=0, description="largest time between the two sensors, hours")
+    require_s1: bool = Field(True, description="drop patches that have no Sentinel-1 pixels")
+
+
+class Labels(Part):
+    """Which polygons become labels, and when a patch has too few."""
+
+    source: str = "corine"
+    path: str | None = None
+    layer: str | None = None
+    code_column: str | None = Field(None, description="attribute with the class code; found by its usual names if absent")
+    nomenclature: str = "bigearthnet-19"
+    max_unlabeled_fraction: float = Field(0.25, gt=0, le=1, description="a patch is kept below this share")
+
+
+class Countries(Part):
+    """The countries a patch may belong to."""
+
+    path: str | None = None
+    name_column: str = "NAME"
+    names: list[str] | None = Field(None, description="use only these; all if absent")
+
+
+class Quality(Part):
+    """From which cloud, shadow and snow share on a patch is marked or dropped."""
+
+    cloud_probability: int = Field(50, ge=0, le=100, description="MSK_CLDPRB from which a pixel is cloud, percent")
+    snow_probability: int = Field(50, ge=0, le=100, description="MSK_SNWPRB from which a pixel is snow, percent")
+    contains_fraction: float = Field(0.01, ge=0, le=1, description="share above which a patch is marked")
+    max_cloud_or_shadow_fraction: float = Field(1.0, ge=0, le=1, description="share above which a patch is dropped")
+    max_snow_fraction: float = Field(1.0, ge=0, le=1)
+
+
+class SplitPart(Part):
+    """How patches are divided."""
+
+    strategy: str = "frame"
+
+
+class Captions(Part):
+    """How texts are written."""
+
+    engine: str = "template"
+    seed: int = 0
+
+
+class Shards(Part):
+    """How pixels are packed."""
+
+    format: str = "lmdb"
+
+
+class Training(Part):
+    """The baseline that closes the loop; absent means none is trained."""
+
+    model: str = "resnet18"
+    task: Literal["multilabel"] = "multilabel"
+    bands: list[str] | None = Field(None, description="band names; all of the shard if absent")
+    epochs: int = Field(10, gt=0)
+    batch_size: int = Field(32, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    input_px: int = Field(120, gt=0, description="side all bands are brought to, pixels")
+    seed: int = 0
+
+
+class Recipe(Part):
+    """A whole dataset, from scenes to baseline."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    title: str = ""
+    licence: str = ""
+    attribution: list[str] = []
+    synthetic: Synthetic | None = None
+    scenes: Scenes | None = None
+    labels: Labels = Labels()
+    countries: Countries | None = None
+    quality: Quality = Quality()
+    split: SplitPart = SplitPart()
+    captions: Captions = Captions()
+    shards: Shards = Shards()
+    training: Training | None = None
+
+    _folder: Path = PrivateAttr(default_factory=Path.cwd)
+
+    def absolute(self, text: str) -> str:
+        """A path the recipe names, taken from the recipe's own folder unless it is absolute or a URL."""
+        return text if "://" in text or text.startswith("/vsi") else str(self._folder / Path(text).expanduser())
+
+    def dataset_digest(self) -> str:
+        """Digest over what decides the dataset's tables and shards: not its title, nor what is trained on it."""
+        said = self.model_dump(mode="json", exclude={"training", "title", "licence", "attribution"})
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Recipe":
+        if (self.synthetic is None) == (self.scenes is None):
+            raise ValueError("a recipe names either `scenes` to read or `synthetic` scenes to make, and not both")
+        if self.scenes is not None and self.labels.path is None:
+            raise ValueError("`labels.path` is missing; name the file with the land cover polygons")
+        return self
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe; its relative paths are taken from the folder it lies in.
+
+    Raises: RecipeError naming the file, the place in it and what was expected.
+    """
+    try:
+        text = path.read_bytes()  # YAML says its own encoding
+    except OSError as error:
+        raise RecipeError(f"the recipe {path} cannot be read: {error.strerror}; name an existing YAML file", path=str(path)) from error
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}", path=str(path)) from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path} holds no recipe; expected keys such as name, scenes and labels", path=str(path))
+    try:
+        recipe = Recipe.model_validate(content)
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {'; '.join(_finding(item) for item in error.errors())}", path=str(path)) from error
+    recipe._folder = path.resolve().parent
+    return recipe
+
+
+def _finding(item: Any) -> str:
+    place = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        model = Recipe
+        for part in item["loc"][:-1]:
+            annotation = model.model_fields[str(part)].annotation
+            model = next((a for a in (annotation, *getattr(annotation, "__args__", ())) if isinstance(a, type) and issubclass(a, Part)), model)
+        return f"unknown key `{place}`; known here are {', '.join(sorted(model.model_fields))}"
+    return f"`{place}`: {item['msg']}" if place else item["msg"].removeprefix("Value error, ")

@@ -1,0 +1,539 @@
+"""Everything rsdata leaves on disk, as pydantic models; ids are built and parsed here and nowhere else.
+
+A record forbids unknown fields, so a file of another version is refused instead of half understood.
+``schemas/`` holds one JSON Schema per record and ``arrow_schema`` turns a row model into the columns of its
+Parquet table, so a field is named, typed and explained once.
+"""
+
+import json
+import re
+import types
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from rsdata.errors import CatalogError
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+Season = Literal["winter", "spring", "summer", "autumn"]
+SEASONS: tuple[Season, ...] = get_args(Season)
+
+# Why a patch was dropped; the first that applies, in this order.
+DropReason = Literal["product_quality", "nodata", "unlabeled", "cloud_or_shadow", "snow", "no_s1", "s1_nodata"]
+DROP_REASONS: tuple[DropReason, ...] = get_args(DropReason)
+
+Stage = Literal["inputs", "scenes", "patches", "labels", "quality", "splits", "captions", "shards", "catalog", "training", "report"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+
+# --- ids --------------------------------------------------------------------------------------------------
+
+_S2_PRODUCT = re.compile(
+    r"(?P<scene>(?P<mission>S2[A-D])_MSI(?P<level>L1C|L2A)_(?P<start>\d{8}T\d{6})_(?P<baseline>N\d{4})_(?P<orbit>R\d{3})"
+    r"_T(?P<tile>\d{2}[C-X][A-Z]{2}))_(?P<discriminator>\d{8}T\d{6})(?:\.SAFE)?",
+    re.ASCII,
+)
+_S1_PRODUCT = re.compile(
+    r"(?P<scene>(?P<mission>S1[A-D])_(?P<mode>IW|EW|SM)_GRD[FHM]_1S(?P<polarisation>DV|DH|SV|SH)_(?P<start>\d{8}T\d{6}))"
+    r"(?:_\d{8}T\d{6}_\d{6}_[0-9A-F]{6}(?:_[0-9A-F]{4})?)?(?:\.SAFE)?",
+    re.ASCII,
+)
+_PATCH_ID = re.compile(
+    r"(?P<scene>S2[A-D]_MSIL(?:1C|2A)_\d{8}T\d{6}_N\d{4}_R\d{3}_T(?P<tile>\d{2}[C-X][A-Z]{2}))_(?P<col>\d{2})_(?P<row>\d{2})", re.ASCII
+)
+
+
+@dataclass(frozen=True)
+class PatchId:
+    """A patch's name taken apart: the scene it was cut from and where it lies in its tile."""
+
+    scene: str  # S2 product name without its processing-time suffix
+    col: int  # 0 to 90, eastward
+    row: int  # 0 to 90, southward
+
+    @classmethod
+    def parse(cls, text: str) -> "PatchId":
+        """Raises: CatalogError if the text is no patch id."""
+        match = _PATCH_ID.fullmatch(text)
+        if match is None:
+            raise CatalogError(
+                f"{text!r} is not a patch id; expected a name such as S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_26_57",
+                patch_id=text,
+            )
+        return cls(match["scene"], int(match["col"]), int(match["row"]))
+
+    def __str__(self) -> str:
+        return f"{self.scene}_{self.col:02d}_{self.row:02d}"
+
+    @property
+    def tile(self) -> str:
+        return self.scene[-5:]
+
+
+def s2_scene_id(product: str) -> str:
+    """Name of a Sentinel-2 product without its processing time: the first part of its patch ids.
+
+    Raises: CatalogError if the name is not compact naming (products since December 2016).
+    """
+    match = _S2_PRODUCT.fullmatch(product)
+    if match is None:
+        raise CatalogError(
+            f"{product!r} is not a Sentinel-2 product name; expected compact naming such as "
+            "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_20200827T101031",
+            product=product,
+        )
+    return match["scene"]
+
+
+def s1_scene_id(product: str) -> str:
+    """Name of a Sentinel-1 product up to its start time: the first part of its patch ids.
+
+    Raises: CatalogError if the name is not that of a Sentinel-1 GRD product.
+    """
+    match = _S1_PRODUCT.fullmatch(product)
+    if match is None:
+        raise CatalogError(
+            f"{product!r} is not a Sentinel-1 GRD product name; expected a name such as "
+            "S1A_IW_GRDH_1SDV_20170613T165043_20170613T165108_017014_01C595_B2A5",
+            product=product,
+        )
+    return match["scene"]
+
+
+def is_s1_product(name: str) -> bool:
+    """Whether a file or folder is named like a Sentinel-1 GRD product."""
+    return _S1_PRODUCT.fullmatch(name) is not None
+
+
+def s1_patch_id(s1_scene: str, patch: PatchId) -> str:
+    """The Sentinel-1 twin of a patch, such as ``S1A_IW_GRDH_1SDV_20170613T165043_33UUP_26_57``."""
+    return f"{s1_scene}_{patch.tile}_{patch.col:02d}_{patch.row:02d}"
+
+
+def reference_map_id(patch_id: str) -> str:
+    """Key of a patch's reference map."""
+    return f"{patch_id}_reference_map"
+
+
+def parse_start(stamp: str) -> datetime:
+    """Read a product name's ``20170613T101031`` as UTC."""
+    return datetime.strptime(f"{stamp}+0000", "%Y%m%dT%H%M%S%z")
+
+
+def s1_start(scene: str) -> datetime:
+    """Start of a Sentinel-1 acquisition, UTC, from its scene id."""
+    return parse_start(scene.rsplit("_", 1)[-1])
+
+
+# --- records ----------------------------------------------------------------------------------------------
+
+
+class Record(BaseModel):
+    """A record on disk: unknown fields are refused, values cannot change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sentinel2Scene(Record):
+    """What a Sentinel-2 product says of itself."""
+
+    product: str = Field(description="product name without .SAFE")
+    scene_id: str
+    mission: str
+    level: Literal["L1C", "L2A"]
+    baseline: str
+    tile_id: str
+    datetime: datetime
+    relative_orbit: int
+    orbit_direction: str | None
+    quantification: float = Field(description="counts per unit of reflectance")
+    offsets: dict[str, float] = Field(description="band to counts added before scaling; 0 where the product states none")
+    nodata: int
+    saturated: int
+    quality_checks: dict[str, str] = Field(description="inspection to PASSED or FAILED")
+    epsg: int
+    ul_x_m: int
+    ul_y_m: int
+    width_m: int
+    height_m: int
+    bands: dict[str, str] = Field(description="band or layer to its file inside the product")
+
+    @property
+    def failed_checks(self) -> list[str]:
+        return sorted(name for name, flag in self.quality_checks.items() if flag != "PASSED")
+
+
+class Sentinel1Scene(Record):
+    """A terrain-corrected pair of Sentinel-1 polarisations on a Sentinel-2 tile's grid."""
+
+    product: str
+    scene_id: str
+    mission: str
+    datetime: datetime
+    epsg: int
+    ul_x_m: float
+    ul_y_m: float
+    width_m: float
+    height_m: float
+    bands: dict[str, str]
+
+
+class ScenePair(Record):
+    """One unit of work: a Sentinel-2 scene, and the Sentinel-1 scene that goes with it, if any."""
+
+    s2_path: str
+    s2: Sentinel2Scene
+    s1_path: str | None
+    s1: Sentinel1Scene | None
+    s1_time_gap_h: float | None
+    signature: str = Field(description="quick mark of the files of both products: names, sizes, times")
+    inputs_sha256: str | None = Field(None, description="digest over the contents of both products, once they were read")
+
+    @property
+    def unit(self) -> str:
+        return self.s2.scene_id
+
+
+class BoundingBox(Record):
+    """Covering box of a footprint, degrees."""
+
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
+
+
+class PatchRow(Record):
+    """One row of ``patches.parquet``; its footprint is the column ``geometry`` (WKB, EPSG:4326)."""
+
+    patch_id: str
+    tile_id: str
+    s2_product: str
+    s1_product: str | None
+    col: int = Field(description="patch column in the tile, eastward from 0")
+    row: int = Field(description="patch row in the tile, southward from 0")
+    epsg: int = Field(description="UTM zone of the tile")
+    ul_x_m: int = Field(description="upper-left corner, metres")
+    ul_y_m: int = Field(description="upper-left corner, metres")
+    datetime: datetime
+    season: str
+    country: str | None
+    labels: list[str] = Field(description="multi-label class names, sorted")
+    label_fractions: dict[str, float] = Field(description="class name to share of the patch's area")
+    unlabeled_fraction: float = Field(description="share of the area whose code has no class name")
+    nodata_fraction: float = Field(description="largest share of no-data pixels over the spectral bands")
+    cloud_fraction: float
+    shadow_fraction: float
+    snow_fraction: float
+    contains_cloud_or_shadow: bool
+    contains_seasonal_snow: bool
+    s1_time_gap_h: float | None = Field(description="Sentinel-1 minus Sentinel-2 acquisition time, hours")
+    split: str | None
+    kept: bool
+    drop_reason: str | None
+    bbox: BoundingBox
+
+
+def columns_of(model: type[Record], name: str, fields: tuple[str, ...]) -> type[Record]:
+    """A record with some of another's fields: what one stage adds to a row."""
+    picked: dict[str, Any] = {field: (model.model_fields[field].annotation, model.model_fields[field]) for field in fields}
+    return create_model(name, __base__=Record, **picked)
+
+
+# What the stages of one scene add to a patch row, in turn; they lie in ``parts/`` until the table is put together.
+PatchPlace = columns_of(
+    PatchRow, "PatchPlace", ("patch_id", "tile_id", "s2_product", "col", "row", "epsg", "ul_x_m", "ul_y_m", "datetime", "season")
+)
+PatchLabeling = columns_of(PatchRow, "PatchLabeling", ("patch_id", "country", "labels", "label_fractions", "unlabeled_fraction"))
+PatchQuality = columns_of(
+    PatchRow,
+    "PatchQuality",
+    (
+        "patch_id", "s1_product", "s1_time_gap_h", "nodata_fraction", "cloud_fraction", "shadow_fraction", "snow_fraction",
+        "contains_cloud_or_shadow", "contains_seasonal_snow", "kept", "drop_reason",
+    ),
+)  # fmt: skip
+
+
+class ClassShare(Record):
+    """How much of a patch one class covers."""
+
+    name: str
+    share: float
+
+
+class PatchFacts(Record):
+    """What is known about a patch without a model; captions are checked against it."""
+
+    patch_id: str
+    classes: list[ClassShare] = Field(description="by falling share, then name")
+    season: str
+    country: str | None
+    year: int
+    month: int
+    sensors: list[str]
+
+
+class CaptionRow(Record):
+    """One text about one patch."""
+
+    patch_id: str
+    engine: str
+    text: str
+    facts_sha256: str = Field(description="digest of the facts the text was checked against")
+
+
+class BandStatistics(Record):
+    """Statistics of one band over the train split, no-data left out."""
+
+    count: int = Field(description="pixels")
+    mean: float | None
+    std: float | None = Field(description="population standard deviation")
+    min: float | None
+    max: float | None
+    histogram: list[int]
+    bin_edges: list[float] = Field(description="first edge, last edge; bins have equal width")
+
+
+class BandInfo(Record):
+    """A band as it lies in a shard."""
+
+    name: str
+    sensor: str
+    dtype: str
+    shape: list[int] = Field(description="pixels per patch, (y, x)")
+    unit: str
+    nodata: float | str | None = Field(description="'nan' stands for not-a-number")
+    gsd_m: int
+    wavelength_nm: float | None
+    bandwidth_nm: float | None
+    scale: float = Field(description="physical = (stored + offset) * scale")
+    offset: list[float] = Field(description="distinct offsets of the source products, counts")
+    offset_applied: bool
+    statistics: BandStatistics | None
+
+
+class Artifact(Record):
+    """A file that was made: where it lies below the workspace, its size and digest."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+class LabelClass(Record):
+    """One class of the label table."""
+
+    index: int
+    name: str
+    color: str = Field(description="#rrggbb")
+    codes: list[int] = Field(description="reference-map codes that mean this class")
+
+
+class ShardManifest(Record):
+    """What a shard holds; lies beside it, never inside."""
+
+    schema_version: Literal["1"] = "1"
+    name: str
+    format: str
+    codec: str
+    recipe_sha256: str
+    key_rule: str
+    patch_side_m: int
+    grid: str
+    bands: list[BandInfo]
+    labels: list[LabelClass]
+    unlabeled_codes: list[int]
+    counts: dict[str, int] = Field(description="patches per split")
+    keys: int = Field(description="entries in the database")
+    files: list[Artifact]
+
+
+class ShardIndexRow(Record):
+    """One row of a shard's ``index.parquet``: what training needs to know of a patch."""
+
+    patch_id: str
+    s1_key: str | None
+    reference_map_key: str
+    split: str
+    labels: list[str]
+
+
+class Receipt(Record):
+    """Proof that one unit of work is whole."""
+
+    stage: Stage
+    unit: str
+    key: str = Field(description="digest over inputs, the part of the recipe used, and the software version")
+    inputs: dict[str, str]
+    outputs: list[Artifact]
+    counts: dict[str, int]
+    seconds: float
+
+
+class Failure(Record):
+    """A unit of work that could not be done, and why."""
+
+    stage: str
+    unit: str
+    error: str
+    message: str
+
+
+class SplitPair(Record):
+    """How far two splits lie apart."""
+
+    a: str
+    b: str
+    min_gap_m: float | None = Field(description="smallest distance between footprints, 0 if they touch")
+    touching_a: int = Field(description="patches of a with an 8-neighbour in b")
+    touching_b: int
+    shared_places: int = Field(description="grid cells that appear in both")
+
+
+class SplitAudit(Record):
+    """Leakage and balance of a split."""
+
+    counts: dict[str, int]
+    pairs: list[SplitPair]
+    class_shares: dict[str, dict[str, float]] = Field(description="split, class, share of its patches that show the class")
+    largest_ratio: float | None = Field(description="largest over smallest share of one class between splits")
+    largest_ratio_class: str | None
+
+
+class InputDigest(Record):
+    """A product or layer a dataset was made from."""
+
+    name: str
+    sha256: str
+
+
+class Manifest(Record):
+    """``manifest.json``: what was asked, from what, and what was made."""
+
+    schema_version: Literal["1"] = "1"
+    name: str
+    title: str
+    rsdata_version: str
+    recipe_sha256: str
+    inputs: list[InputDigest]
+    counts: dict[str, int]
+    dropped: dict[str, int]
+    splits: dict[str, int]
+    failures: list[Failure]
+    outputs: list[Artifact]
+
+
+class ClassScore(Record):
+    """Average precision and F1 of one class; none where the split has no positive."""
+
+    name: str
+    positives: int
+    average_precision: float | None
+    f1: float
+
+
+class Scores(Record):
+    """Multi-label scores on one split; classes without a positive are left out of macro means."""
+
+    patches: int
+    loss: float
+    average_precision_macro: float
+    average_precision_micro: float
+    f1_macro: float
+    f1_micro: float
+    chance_average_precision_macro: float = Field(description="macro AP of a constant score: the mean class frequency")
+    classes: list[ClassScore]
+
+
+class EpochLog(Record):
+    """One pass over the train split."""
+
+    epoch: int
+    train_loss: float
+    validation: Scores | None
+    seconds: float
+
+
+class TrainingReport(Record):
+    """``metrics.json`` of a training run."""
+
+    schema_version: Literal["1"] = "1"
+    model: str
+    task: str
+    bands: list[str]
+    classes: list[str]
+    seed: int
+    parameters: int
+    shard_manifest_sha256: str
+    epochs: list[EpochLog]
+    best_epoch: int
+    test: Scores | None
+
+
+RECORDS: tuple[type[Record], ...] = (
+    Sentinel2Scene, Sentinel1Scene, ScenePair, PatchRow, PatchFacts, CaptionRow, ShardManifest, ShardIndexRow,
+    Receipt, Failure, SplitAudit, Manifest, TrainingReport,
+)  # fmt: skip
+
+# The columns of the metadata published with BigEarthNet v2.
+PUBLISHED_COLUMNS = (
+    "patch_id", "labels", "split", "country", "s1_name", "s2v1_name", "contains_seasonal_snow", "contains_cloud_or_shadow",
+)  # fmt: skip
+
+
+# --- tables -----------------------------------------------------------------------------------------------
+
+_ARROW_TYPES: dict[Any, pa.DataType] = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+    datetime: pa.timestamp("us", tz="UTC"),
+}
+
+
+def arrow_schema(model: type[Record]) -> pa.Schema:
+    """Columns of a table whose rows are ``model``; a field is nullable if it may be None."""
+    return pa.schema([pa.field(name, *_arrow_type(field.annotation)) for name, field in model.model_fields.items()])
+
+
+def _arrow_type(annotation: Any) -> tuple[pa.DataType, bool]:
+    """Arrow type of a Python annotation, and whether it may be null."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _arrow_type(arguments[0])
+    if origin in (Union, types.UnionType):
+        inner = [argument for argument in arguments if argument is not type(None)]
+        return _arrow_type(inner[0])[0], True
+    if origin is list:
+        return pa.list_(_arrow_type(arguments[0])[0]), False
+    if origin is dict:
+        return pa.map_(_arrow_type(arguments[0])[0], _arrow_type(arguments[1])[0]), False
+    if isinstance(annotation, type) and issubclass(annotation, Record):
+        return pa.struct([pa.field(f.name, f.type) for f in arrow_schema(annotation)]), False
+    return _ARROW_TYPES[annotation], False
+
+
+# --- schemas ----------------------------------------------------------------------------------------------
+
+
+def schema_text(record: type[Record]) -> str:
+    """JSON Schema of a record as it lies in ``schemas/``."""
+    return json.dumps(record.model_json_schema(), indent=1, sort_keys=True) + "\n"
+
+
+def write_schemas(folder: Path) -> list[Path]:
+    """Write one JSON Schema per record; return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for record in RECORDS:
+        path = folder / f"{record.__name__}.schema.json"
+        path.write_text(schema_text(record), encoding="utf-8")
+        paths.append(path)
+    return paths

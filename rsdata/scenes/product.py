@@ -1,0 +1,121 @@
+"""The files of a product, whether it lies in a folder or in a zip.
+
+A zip is read where it is: XML through ``zipfile``, pixels through GDAL's ``/vsizip/``. XML is foreign text, so
+entities and external references are refused.
+"""
+
+import hashlib
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from rsdata.errors import SceneError
+
+MAX_XML_BYTES = 64 * 2**20  # the largest real tile metadata are about 1 MB
+
+
+@dataclass(frozen=True)
+class ProductFiles:
+    """Files of one product by their path inside it, with ``/`` between folders."""
+
+    path: Path  # the folder, or the zip
+    prefix: str  # folder inside the zip, "" for a folder
+    sizes: dict[str, int] = field(repr=False)  # path inside the product to bytes
+
+    @property
+    def zipped(self) -> bool:
+        return self.path.is_file()
+
+    @property
+    def name(self) -> str:
+        """Name of the product's own folder."""
+        return PurePosixPath(self.prefix).name if self.prefix else self.path.name
+
+    def gdal_path(self, inside: str) -> str:
+        """What GDAL opens to read one file."""
+        return f"/vsizip/{{{self.path}}}/{self.prefix}{inside}" if self.zipped else str(self.path / inside)
+
+    def read_xml(self, inside: str) -> Element:
+        """Parse one XML file.
+
+        Raises: SceneError if it is missing, too large, damaged, or declares entities.
+        """
+        if inside not in self.sizes:
+            raise SceneError(f"{self.path} lacks {inside}; the product is incomplete, fetch it again", path=str(self.path), file=inside)
+        if self.sizes[inside] > MAX_XML_BYTES:
+            raise SceneError(
+                f"{self.path}: {inside} has {self.sizes[inside]} bytes, more than any real metadata file; fetch the product again",
+                path=str(self.path),
+                file=inside,
+            )
+        try:
+            return fromstring(self._read(inside), forbid_dtd=True)
+        except (ParseError, DefusedXmlException, ValueError) as error:
+            raise SceneError(
+                f"{self.path}: {inside} is not well-formed XML ({error}); fetch the product again", path=str(self.path), file=inside
+            ) from error
+
+    def _read(self, inside: str) -> bytes:
+        try:
+            if self.zipped:
+                with zipfile.ZipFile(self.path) as archive:
+                    return archive.read(self.prefix + inside)
+            return (self.path / inside).read_bytes()
+        except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError, NotImplementedError) as error:
+            raise SceneError(f"{self.path}: {inside} cannot be read ({error}); fetch the product again", path=str(self.path)) from error
+
+    def signature(self) -> str:
+        """A quick mark that changes when a file is replaced: names, sizes and times, no contents."""
+        digest = hashlib.sha256()
+        for inside in sorted(self.sizes):
+            stat = self.path.stat() if self.zipped else (self.path / inside).stat()
+            digest.update(f"{inside}\0{self.sizes[inside]}\0{stat.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+    def sha256(self) -> str:
+        """Digest over the contents of every file, or of the zip as it is."""
+        if self.zipped:
+            return _sha256(self.path)
+        digest = hashlib.sha256()
+        for inside in sorted(self.sizes):
+            digest.update(f"{inside}\0{_sha256(self.path / inside)}\n".encode())
+        return digest.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def list_files(path: Path, marker: str | None = None) -> ProductFiles:
+    """List a product's files.
+
+    Args:
+        path: a folder, or a zip with the product's folder in it.
+        marker: a file at the product's top that tells which folder of a zip is the product.
+
+    Raises: SceneError if there is nothing there, the folder is empty, or the zip is damaged.
+    """
+    if path.is_dir():
+        sizes = {item.relative_to(path).as_posix(): item.stat().st_size for item in path.rglob("*") if item.is_file()}
+        if not sizes:
+            raise SceneError(f"{path} is an empty folder; expected a product with its files", path=str(path))
+        return ProductFiles(path, "", sizes)
+    if not path.is_file():
+        raise SceneError(f"{path} does not exist; name a product's folder or zip", path=str(path))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
+    except (zipfile.BadZipFile, OSError) as error:
+        raise SceneError(f"{path} is a damaged zip or none at all ({error}); fetch the product again", path=str(path)) from error
+    prefix = ""
+    if marker is not None:
+        tops = sorted((name.removesuffix(marker) for name in entries if PurePosixPath(name).name == marker), key=len)
+        if not tops:
+            raise SceneError(f"{path} holds no {marker}; expected a zip with one product's folder in it", path=str(path))
+        prefix = tops[0]
+    return ProductFiles(path, prefix, {name.removeprefix(prefix): size for name, size in entries.items() if name.startswith(prefix)})

@@ -1,0 +1,715 @@
+"""The stages of a build, one function each: read the workspace, call rooms, write the workspace.
+
+A step is safe to repeat. It first looks for a receipt with the same inputs, the same part of the recipe and the
+same software version, and does nothing if there is one; the receipt is the last thing it writes. What passes
+between steps are records and paths, never arrays.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import yaml
+from rasterio.transform import from_origin
+
+from rsdata import __version__, captions, catalog, labels, patches, quality, scenes, shards, splits
+from rsdata.errors import RecipeError, RsdataError, SceneError
+from rsdata.grid import PatchGrid
+from rsdata.recipe import Countries, Recipe, SplitPart, Training
+from rsdata.records import (
+    CaptionRow,
+    Failure,
+    InputDigest,
+    Manifest,
+    PatchFacts,
+    PatchId,
+    PatchLabeling,
+    PatchPlace,
+    PatchQuality,
+    Receipt,
+    ScenePair,
+    ShardManifest,
+    SplitAudit,
+    Stage,
+    TrainingReport,
+    reference_map_id,
+    s1_patch_id,
+    s1_scene_id,
+)
+from rsdata.sensors import REFERENCE_MAP, SENTINEL1, SENTINEL2, Sensor
+from rsdata.sensors.sentinel2 import QUANTIFICATION
+from rsdata.workspace import (
+    Workspace,
+    combined_sha256,
+    file_sha256,
+    read_record,
+    write_record,
+    writing,
+    writing_folder,
+)
+
+MAP_PIXEL_M = 10  # of the reference map
+SAMPLES_PER_SPLIT = 8  # patches shown in the report
+RGB = ("B04", "B03", "B02")
+RGB_REFLECTANCE = 0.25  # reflectance shown as white
+S1_DB = (-22.0, -2.0)  # backscatter shown as black and as white
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished unit of work, and whether it had been finished before."""
+
+    receipt: Receipt
+    skipped: bool
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where a recipe's products and layers lie, once it is known."""
+
+    sentinel2: list[str]
+    sentinel1: list[str]
+    labels: Path
+    countries: Countries | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """The units of work a recipe asks for, and the products that cannot be one."""
+
+    pairs: list[ScenePair]
+    failures: list[Failure] = field(default_factory=list)
+
+
+def failure(stage: str, unit: str, error: BaseException) -> Failure:
+    """Record an error against the unit it stopped; one that rsdata did not foresee is named by its type too."""
+    kind = type(error).__name__
+    return Failure(stage=stage, unit=unit, error=kind, message=str(error) if isinstance(error, RsdataError) else f"{kind}: {error}")
+
+
+# --- inputs -----------------------------------------------------------------------------------------------
+
+
+def make_inputs(recipe: Recipe, workspace: Workspace) -> Outcome | None:
+    """Make the scenes of a recipe that asks for synthetic ones; None if it names scenes to read."""
+    if recipe.synthetic is None:
+        return None
+    from rsdata.testing import synthesize
+
+    synthetic = recipe.synthetic
+
+    def work() -> tuple[list[Path], dict[str, int]]:
+        made = synthesize(synthetic, workspace.inputs)
+        scene_files = [file for folder in (*made.sentinel2, *made.sentinel1) for file in sorted(folder.rglob("*")) if file.is_file()]
+        return [made.labels, made.countries, *scene_files], {"scenes": len(made.sentinel2)}
+
+    return _once("inputs", "synthetic", workspace, {"recipe": synthetic.digest()}, work)
+
+
+def locate_inputs(recipe: Recipe, workspace: Workspace) -> Inputs:
+    """Where the products, polygons and countries of a recipe lie."""
+    if recipe.scenes is not None and recipe.labels.path is not None:
+        countries = recipe.countries
+        if countries is not None and countries.path is not None:
+            countries = countries.model_copy(update={"path": recipe.absolute(countries.path)})
+        return Inputs(
+            [recipe.absolute(pattern) for pattern in recipe.scenes.sentinel2],
+            [recipe.absolute(pattern) for pattern in recipe.scenes.sentinel1],
+            Path(recipe.absolute(recipe.labels.path)),
+            countries,
+        )
+    folder = workspace.inputs
+    return Inputs(
+        [str(folder / "sentinel2" / "S2*.SAFE")],
+        [str(folder / "sentinel1" / "S1*")],
+        folder / "corine.gpkg",
+        (recipe.countries or Countries()).model_copy(update={"path": str(folder / "countries.gpkg")}),
+    )
+
+
+def find_scenes(recipe: Recipe, workspace: Workspace) -> Found:
+    """Open every product's metadata and pair the two sensors; what cannot be opened is a failure, not the end.
+
+    Raises: SceneError if not one usable Sentinel-2 product is left and none failed.
+    """
+    inputs = locate_inputs(recipe, workspace)
+    limits = recipe.scenes
+    max_gap_h = limits.max_s1_gap_h if limits else 72
+    failures: list[Failure] = []
+
+    def opened(paths: Iterable[Path], open_product: Callable[[Path], Any]) -> dict[str, Any]:
+        products = {}
+        for path in paths:
+            try:
+                product = open_product(path)
+            except RsdataError as error:
+                failures.append(failure("scenes", path.name, error))
+                continue
+            if product.scene.product in products:
+                known = products[product.scene.product].files.path
+                duplicate = SceneError(f"{path} is the same product as {known}; name each product once")
+                failures.append(failure("scenes", path.name, duplicate))
+                continue
+            products[product.scene.product] = product
+        return products
+
+    s1 = opened(scenes.expand(inputs.sentinel1), scenes.open_sentinel1)
+    s2 = opened(scenes.expand(inputs.sentinel2), scenes.open_sentinel2)
+    pairs = []
+    units: set[str] = set()
+    for _, product in sorted(s2.items()):
+        if product.scene.scene_id in units:
+            twin = SceneError(f"{product.files.path} is another processing of {product.scene.scene_id}; keep one of the two")
+            failures.append(failure("scenes", product.scene.product, twin))
+            continue
+        units.add(product.scene.scene_id)
+        twin_scene, gap_h = scenes.nearest_in_time(product.scene, [each.scene for each in s1.values()], max_gap_h)
+        twin_product = s1[twin_scene.product] if twin_scene else None
+        pairs.append(
+            ScenePair(
+                s2_path=str(product.files.path),
+                s2=product.scene,
+                s1_path=str(twin_product.files.path) if twin_product else None,
+                s1=twin_scene,
+                s1_time_gap_h=gap_h,
+                signature=combined_sha256(
+                    {"s2": product.files.signature(), "s1": twin_product.files.signature() if twin_product else ""}
+                ),
+            )
+        )
+    return Found(pairs, failures)
+
+
+# --- one scene --------------------------------------------------------------------------------------------
+
+
+def register_scene(pair: ScenePair, recipe: Recipe, workspace: Workspace) -> Outcome:
+    """Check that a scene is whole and may carry labels, and take the digest of its files."""
+    path = workspace.part("scenes", pair.unit, ".json")
+
+    def work() -> tuple[list[Path], dict[str, int]]:
+        s2 = scenes.open_sentinel2(Path(pair.s2_path))
+        scenes.check_complete(s2)
+        s1 = scenes.open_sentinel1(Path(pair.s1_path)) if pair.s1_path else None
+        contents = combined_sha256({"s2": s2.files.sha256(), "s1": s1.files.sha256() if s1 else ""})
+        write_record(path, pair.model_copy(update={"inputs_sha256": contents}))
+        return [path], {"bands": len(s2.scene.bands)}
+
+    return _once("scenes", pair.unit, workspace, {"signature": pair.signature, "s1": pair.s1.product if pair.s1 else ""}, work)
+
+
+def cut_scene(unit: str, recipe: Recipe, workspace: Workspace) -> Outcome:
+    """List the patches of a scene."""
+    path = workspace.part("patches", unit, ".parquet")
+
+    def work() -> tuple[list[Path], dict[str, int]]:
+        table = patches.cut_patches(_pair(unit, workspace).s2)
+        with writing(path) as aside:
+            catalog.write_rows(aside, table, PatchPlace)
+        return [path], {"patches": len(table)}
+
+    return _once("patches", unit, workspace, {"scene": _scene_digest(unit, workspace)}, work)
+
+
+def label_scene(unit: str, recipe: Recipe, workspace: Workspace) -> Outcome:
+    """Rasterize the land cover under a scene and take each patch's labels and country from it."""
+    inputs = locate_inputs(recipe, workspace)
+    table_path = workspace.part("labels", unit, ".parquet")
+    map_path = workspace.part("labels", unit, ".npy")
+
+    def work() -> tuple[list[Path], dict[str, int]]:
+        scene = _pair(unit, workspace).s2
+        grid = patches.grid_of(scene)
+        nomenclature = labels.load_nomenclature(recipe.labels.nomenclature)
+        bounds = (scene.ul_x_m, scene.ul_y_m - scene.height_m, scene.ul_x_m + scene.width_m, scene.ul_y_m)
+        read_polygons = labels.label_source(recipe.labels.source)
+        polygons = read_polygons(inputs.labels, bounds, scene.epsg, nomenclature, recipe.labels.layer, recipe.labels.code_column)
+        shape_yx = (scene.height_m // MAP_PIXEL_M, scene.width_m // MAP_PIXEL_M)
+        codes = labels.rasterize_codes(polygons, from_origin(scene.ul_x_m, scene.ul_y_m, MAP_PIXEL_M, MAP_PIXEL_M), shape_yx)
+        found = labels.label_patches(_cells(codes, grid, MAP_PIXEL_M), nomenclature)
+        table = _read_rows("patches", unit, workspace)[["patch_id", "epsg", "ul_x_m", "ul_y_m"]]
+        table = table.assign(
+            country=_countries(table, inputs.countries),
+            labels=found.labels,
+            label_fractions=found.fractions,
+            unlabeled_fraction=found.unlabeled,
+        )
+        with writing(map_path) as aside, aside.open("wb") as stream:
+            np.save(stream, codes)
+        with writing(table_path) as aside:
+            catalog.write_rows(aside, table[list(PatchLabeling.model_fields)], PatchLabeling)
+        return [table_path, map_path], {"polygons": len(polygons), "repaired": int(polygons["repaired"].sum())}
+
+    countries = inputs.countries
+    key = {
+        "patches": _outputs_digest("patches", unit, workspace),
+        "labels": _signature(inputs.labels),
+        "countries": f"{countries.digest()} {_signature(Path(countries.path))}" if countries and countries.path else "",
+        "recipe": recipe.labels.digest(),
+    }
+    return _once("labels", unit, workspace, key, work)
+
+
+def assess_scene(unit: str, recipe: Recipe, workspace: Workspace, threads: int = 1) -> Outcome:
+    """Decode a scene once: judge each patch, and set aside the pixels of those that are kept.
+
+    Args:
+        threads: bands decoded at a time.
+    """
+    table_path = workspace.part("quality", unit, ".parquet")
+    pixels_path = workspace.part("quality", unit, "")
+    require_s1 = _requires_s1(recipe)
+
+    def work() -> tuple[list[Path], dict[str, int]]:
+        pair = _pair(unit, workspace)
+        grid = patches.grid_of(pair.s2)
+        product = scenes.open_sentinel2(Path(pair.s2_path))
+        ids = _read_rows("patches", unit, workspace)["patch_id"].to_numpy()
+        layers = product.read_all((*scenes.LAYERS, *SENTINEL2.band_names), threads)
+        nodata = np.stack(
+            [quality.missing_fraction(layers[band.name], product.scene.nodata, grid, band.gsd_m) for band in SENTINEL2.bands]
+        )
+        table = pd.DataFrame(
+            {
+                "patch_id": ids,
+                "nodata_fraction": nodata.max(axis=0),
+                **quality.sky_fractions(layers["SCL"], layers["CLDPRB"], layers["SNWPRB"], grid, recipe.quality),
+                "unlabeled_fraction": _read_rows("labels", unit, workspace)["unlabeled_fraction"].to_numpy(),
+            }
+        )
+        s1_missing = _read_s1(pair, grid, layers)
+        table = table.join(
+            quality.judge(
+                table,
+                thresholds=recipe.quality,
+                max_unlabeled_fraction=recipe.labels.max_unlabeled_fraction,
+                s1_missing_fraction=s1_missing,
+                require_s1=require_s1,
+                product_refused=scenes.quality_problem(pair.s2) is not None,
+            )
+        )
+        has_s1 = s1_missing == 0 if s1_missing is not None else np.zeros(len(table), bool)
+        table["s1_product"] = np.where(has_s1, pair.s1.product if pair.s1 else None, None)
+        table["s1_time_gap_h"] = np.where(has_s1, pair.s1_time_gap_h if pair.s1_time_gap_h is not None else np.nan, np.nan)
+        layers[REFERENCE_MAP.name] = np.load(workspace.part("labels", unit, ".npy"), mmap_mode="r")
+        with writing_folder(pixels_path) as aside:
+            data_file = shards.write_part(aside, _patch_values(table, grid, layers, pair)).name
+        with writing(table_path) as aside:
+            catalog.write_rows(aside, table[list(PatchQuality.model_fields)], PatchQuality)
+        reasons = table["drop_reason"].dropna().value_counts()
+        return [table_path, pixels_path / data_file], {"kept": int(table["kept"].sum()), **{str(k): int(v) for k, v in reasons.items()}}
+
+    key = {
+        "scene": _scene_digest(unit, workspace),
+        "labels": _outputs_digest("labels", unit, workspace),
+        "recipe": recipe.quality.digest(),
+        "max_unlabeled_fraction": str(recipe.labels.max_unlabeled_fraction),
+        "require_s1": str(require_s1),
+    }
+    return _once("quality", unit, workspace, key, work)
+
+
+def _read_s1(pair: ScenePair, grid: PatchGrid, layers: dict[str, np.ndarray]) -> np.ndarray | None:
+    """Add backscatter over the scene to ``layers``; return its missing share per patch, None without Sentinel-1."""
+    if pair.s1_path is None:
+        return None
+    product = scenes.open_sentinel1(Path(pair.s1_path))
+    missing = []
+    for band in SENTINEL1.bands:
+        pixels = product.read(
+            band.name,
+            epsg=pair.s2.epsg,
+            ul_x_m=pair.s2.ul_x_m,
+            ul_y_m=pair.s2.ul_y_m,
+            width_m=pair.s2.width_m,
+            height_m=pair.s2.height_m,
+        )
+        layers[band.name] = pixels
+        missing.append(quality.missing_fraction(pixels, float("nan"), grid, band.gsd_m))
+    return np.stack(missing).max(axis=0)
+
+
+def _patch_values(
+    table: pd.DataFrame, grid: PatchGrid, layers: Mapping[str, np.ndarray], pair: ScenePair
+) -> dict[str, dict[str, np.ndarray]]:
+    """Key to bands of every kept patch, as views into the scene's rasters."""
+    values: dict[str, dict[str, np.ndarray]] = {}
+    for patch_id, s1_product in table.loc[table["kept"], ["patch_id", "s1_product"]].itertuples(index=False):
+        patch = PatchId.parse(patch_id)
+        windows = {gsd_m: grid.window(patch.col, patch.row, gsd_m) for gsd_m in (10, 20, 60)}
+        values[patch_id] = {band.name: layers[band.name][windows[band.gsd_m]] for band in SENTINEL2.bands}
+        values[reference_map_id(patch_id)] = {band.name: layers[REFERENCE_MAP.name][windows[band.gsd_m]] for band in REFERENCE_MAP.bands}
+        if s1_product is not None:
+            key = s1_patch_id(s1_scene_id(s1_product), patch)
+            values[key] = {band.name: layers[band.name][windows[band.gsd_m]] for band in SENTINEL1.bands}
+    return values
+
+
+def _countries(table: pd.DataFrame, countries: Countries | None) -> list[str | None]:
+    if countries is None or countries.path is None:
+        return [None] * len(table)
+    lon, lat = _centres(table)
+    return list(labels.nearest_countries(Path(countries.path), lon, lat, countries.name_column, countries.names))
+
+
+def _centres(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Longitude and latitude of patch centres, degrees."""
+    outlines = patches.with_footprints(table).geometry
+    box = outlines.bounds
+    return ((box["minx"] + box["maxx"]) / 2).to_numpy(), ((box["miny"] + box["maxy"]) / 2).to_numpy()
+
+
+# --- the whole dataset ------------------------------------------------------------------------------------
+
+
+def assign_splits(units: Sequence[str], recipe: Recipe, workspace: Workspace) -> Outcome:
+    """Put the patch table together, divide the kept patches, and audit the division."""
+
+    def work() -> tuple[list[Path], dict[str, int]]:
+        table = pd.concat([_scene_table(unit, workspace) for unit in units]).sort_values("patch_id", ignore_index=True)
+        kept = table[table["kept"]]
+        if kept.empty:
+            reasons = ", ".join(f"{count} for {reason}" for reason, count in table["drop_reason"].value_counts().items())
+            raise RecipeError(f"not one of {len(table)} patches was kept: {reasons}; loosen the recipe or give it other scenes")
+        table["split"] = splits.assign(kept, recipe.split).reindex(table.index)
+        table["split"] = table["split"].astype(object).where(table["kept"], None)
+        audit = splits.audit(table[table["kept"]], [each.name for each in _nomenclature(recipe).classes])
+        with writing(workspace.patches) as aside:
+            catalog.write_patches(aside, patches.with_footprints(table))
+        write_record(workspace.audit, audit)
+        return [workspace.patches, workspace.audit], {"patches": len(table), **audit.counts}
+
+    key = {f"{stage} {unit}": _outputs_digest(stage, unit, workspace) for unit in units for stage in ("patches", "labels", "quality")}
+    return _once("splits", "all", workspace, {**key, "recipe": recipe.split.digest()}, work)
+
+
+def caption_patches(recipe: Recipe, workspace: Workspace) -> Outcome:
+    """Gather the facts of each kept patch and write one caption that they support."""
+
+    def work() -> tuple[list[Path], dict[str, int]]:
+        table = _kept(workspace)
+        facts = captions.facts_table(table)
+        captioner = captions.captioner_for(recipe.captions)
+        rows = captions.caption_all(facts, captioner, [each.name for each in _nomenclature(recipe).classes])
+        with writing(workspace.facts) as aside:
+            catalog.write_rows(aside, pd.DataFrame([each.model_dump() for each in facts]), PatchFacts)
+        with writing(workspace.texts) as aside:
+            catalog.write_rows(aside, pd.DataFrame([each.model_dump() for each in rows]), CaptionRow)
+        return [workspace.facts, workspace.texts], {"captions": len(rows)}
+
+    key = {"patches": _outputs_digest("splits", "all", workspace), "recipe": recipe.captions.digest()}
+    return _once("captions", "all", workspace, {**key, "labels": recipe.labels.nomenclature}, work)
+
+
+def pack_shards(
+    units: Sequence[str], recipe: Recipe, workspace: Workspace, advance: Callable[[int], None] = lambda n: None
+) -> Outcome:
+    """Merge the pixels of all scenes into one shard with its manifest and statistics."""
+    folder = workspace.shards(recipe.shards.format)
+
+    def work() -> tuple[list[Path], dict[str, int]]:
+        if recipe.shards.format != "lmdb":
+            raise RecipeError(f"shards.format is {recipe.shards.format!r}; known are {', '.join(sorted(shards.FORMATS))}")
+        table = _kept(workspace)
+        pairs = [_pair(unit, workspace) for unit in units]
+        quantifications = {pair.s2.quantification for pair in pairs}
+        if len(quantifications) != 1:
+            raise SceneError(f"the scenes have different quantification values {sorted(quantifications)}; build them as separate datasets")
+        s1_keys = [
+            s1_patch_id(s1_scene_id(product), PatchId.parse(patch_id)) if product is not None else None
+            for patch_id, product in table[["patch_id", "s1_product"]].itertuples(index=False)
+        ]
+        sensors: list[Sensor] = [SENTINEL2, *([SENTINEL1] if any(s1_keys) else []), REFERENCE_MAP]
+        nomenclature = _nomenclature(recipe)
+        with writing_folder(folder) as aside:
+            manifest = shards.pack(
+                aside,
+                [workspace.part("quality", unit, "") for unit in units],
+                name=recipe.name,
+                index=shards.index_rows(table, s1_keys),
+                sensors=sensors,
+                offsets={name: [pair.s2.offsets[name] for pair in pairs] for name in SENTINEL2.band_names},
+                quantification=quantifications.pop(),
+                labels=nomenclature.classes,
+                unlabeled_codes=nomenclature.unlabeled_codes,
+                recipe_sha256=recipe.dataset_digest(),
+                advance=advance,
+            )
+        return [folder / item.path for item in manifest.files] + [folder / shards.MANIFEST_FILE], {"keys": manifest.keys, **manifest.counts}
+
+    key = {f"pixels {unit}": _outputs_digest("quality", unit, workspace) for unit in units}
+    key |= {"patches": _outputs_digest("splits", "all", workspace), "recipe": recipe.dataset_digest()}
+    return _once("shards", recipe.shards.format, workspace, key, work)
+
+
+def write_manifest(units: Sequence[str], failures: Sequence[Failure], recipe: Recipe, workspace: Workspace) -> Outcome:
+    """Say what the dataset was made from and what it holds."""
+    inputs = locate_inputs(recipe, workspace)
+
+    def work() -> tuple[list[Path], dict[str, int]]:
+        table = catalog.read_patches(workspace.patches)
+        outputs = [workspace.patches, workspace.facts, workspace.texts, workspace.audit]
+        outputs += [workspace.root / item.path for item in _receipt("shards", recipe.shards.format, workspace).outputs]
+        layers = [inputs.labels, *([Path(inputs.countries.path)] if inputs.countries and inputs.countries.path else [])]
+        with writing(workspace.recipe) as aside:
+            aside.write_text(yaml.safe_dump(recipe.model_dump(mode="json", exclude_none=True), sort_keys=False), encoding="utf-8")
+        manifest = Manifest(
+            name=recipe.name,
+            title=recipe.title,
+            rsdata_version=__version__,
+            recipe_sha256=recipe.dataset_digest(),
+            inputs=[
+                *(InputDigest(name=unit, sha256=_pair(unit, workspace).inputs_sha256 or "") for unit in units),
+                *(InputDigest(name=layer.name, sha256=file_sha256(layer)) for layer in layers),
+            ],
+            counts={"scenes": len(units), "patches": len(table), "kept": int(table["kept"].sum())},
+            dropped={str(k): int(v) for k, v in table["drop_reason"].value_counts().sort_index().items()},
+            splits={str(k): int(v) for k, v in table["split"].value_counts().sort_index().items()},
+            failures=list(failures),
+            outputs=[workspace.artifact(path) for path in outputs],
+        )
+        write_record(workspace.manifest, manifest)
+        return [workspace.manifest, workspace.recipe], {"failures": len(failures)}
+
+    key = {
+        "shards": _outputs_digest("shards", recipe.shards.format, workspace),
+        "captions": _outputs_digest("captions", "all", workspace),
+        "scenes": combined_sha256({unit: _scene_digest(unit, workspace) for unit in units}),
+        "failures": combined_sha256({f"{item.stage} {item.unit}": item.message for item in failures}),
+        "recipe": recipe.digest(),
+    }
+    return _once("catalog", "all", workspace, key, work)
+
+
+def train_baseline(recipe: Recipe, workspace: Workspace, options: Training) -> Outcome:
+    """Train the baseline a recipe asks for on its shard."""
+    folder = workspace.training(options.model)
+
+    def work() -> tuple[list[Path], dict[str, int]]:
+        from rsdata.training import train
+
+        report = train(workspace.shards(recipe.shards.format), options, folder)
+        write_record(workspace.metrics(options.model), report)
+        return [workspace.metrics(options.model), folder / "model.safetensors"], {"epochs": len(report.epochs)}
+
+    key = {"shards": _outputs_digest("shards", recipe.shards.format, workspace), "recipe": options.digest()}
+    return _once("training", options.model, workspace, key, work)
+
+
+def write_report(recipe: Recipe, workspace: Workspace) -> Outcome:
+    """Draw the dataset on one page: map, balance, samples, audit, drops, scores."""
+    model = recipe.training.model if recipe.training else ""
+    metrics = workspace.metrics(model)
+    manifest = read_record(workspace.manifest, Manifest)
+
+    def work() -> tuple[list[Path], dict[str, int]]:
+        table = catalog.read_patches(workspace.patches)
+        texts = catalog.read_table(workspace.texts, CaptionRow)
+        nomenclature = _nomenclature(recipe)
+        with writing(workspace.report) as aside:
+            catalog.write_report(
+                aside,
+                title=recipe.title or recipe.name,
+                attribution=recipe.attribution,
+                patches=table,
+                classes=list(nomenclature.classes),
+                audit=read_record(workspace.audit, SplitAudit),
+                captions=dict(zip(texts["patch_id"], texts["text"], strict=True)),
+                samples=_samples(table, recipe, workspace),
+                code_colors=nomenclature.code_colors,
+                code_names=nomenclature.code_names,
+                failures=manifest.failures,
+                training=read_record(metrics, TrainingReport) if metrics.exists() else None,
+                provenance={
+                    "Recipe": f"{manifest.name} ({manifest.recipe_sha256[:12]})",
+                    "Made with": f"rsdata {manifest.rsdata_version}",
+                    "Inputs": ", ".join(item.name for item in manifest.inputs),
+                },
+            )
+        return [workspace.report], {"samples": SAMPLES_PER_SPLIT * 3}
+
+    key = {"manifest": file_sha256(workspace.manifest), "metrics": file_sha256(metrics) if metrics.exists() else ""}
+    return _once("report", "all", workspace, key, work)
+
+
+def read_training(workspace: Workspace, model: str) -> TrainingReport:
+    """Scores of a model that was trained on this dataset."""
+    return read_record(workspace.metrics(model), TrainingReport)
+
+
+def assign_table(table_path: Path, part: SplitPart, out: Path) -> dict[str, int]:
+    """Divide any table that has patch ids, keep its other columns, and count the patches per split."""
+    table = catalog.read_patch_ids(table_path)
+    table["split"] = splits.assign(table, part)
+    with writing(out) as aside:
+        table.to_parquet(aside)
+    return {str(name): int(count) for name, count in table["split"].value_counts().items()}
+
+
+def audit_table(table_path: Path) -> SplitAudit:
+    """Audit the split of any table that has patch ids and a column ``split``; dropped patches are left out."""
+    table = catalog.read_patch_ids(table_path)
+    return splits.audit(table[table["split"].notna()] if "split" in table else table)
+
+
+def verify_dataset(workspace: Workspace, advance: Callable[[int], None] = lambda n: None) -> tuple[Manifest, list[str]]:
+    """A dataset's manifest, and one sentence for each way the files differ from it."""
+    manifest = read_record(workspace.manifest, Manifest)
+    findings = []
+    for stated in manifest.outputs:
+        path = workspace.root / stated.path
+        if not path.is_file():
+            findings.append(f"{stated.path} is missing")
+        elif workspace.artifact(path) != stated:
+            findings.append(f"{stated.path} differs from its digest in manifest.json")
+    if findings:
+        return manifest, findings
+    table = catalog.read_patches(workspace.patches)
+    kept = set(table.loc[table["kept"], "patch_id"])
+    for path, model in ((workspace.facts, PatchFacts), (workspace.texts, CaptionRow)):
+        if set(catalog.read_table(path, model)["patch_id"]) != kept:
+            findings.append(f"{path.name} does not describe exactly the kept patches")
+    for folder in sorted({(workspace.root / item.path).parent for item in manifest.outputs if item.path.startswith("shards/")}):
+        with shards.open_shard(folder) as shard:
+            if set(shard.index["patch_id"]) != kept:
+                findings.append(f"{folder.relative_to(workspace.root)} does not hold exactly the kept patches")
+        findings += shards.verify_shard(folder, advance)
+    return manifest, findings
+
+
+def verify_shard(path: Path, advance: Callable[[int], None] = lambda n: None) -> tuple[ShardManifest, list[str]]:
+    """A shard's manifest, and one sentence for each way the shard differs from it."""
+    with shards.open_shard(path) as shard:
+        manifest = shard.manifest
+    return manifest, shards.verify_shard(path, advance)
+
+
+def shard_info(path: Path) -> ShardManifest:
+    with shards.open_shard(path) as shard:
+        return shard.manifest
+
+
+def inspect_scene(path: Path) -> tuple[Any, str | None]:
+    """What a product says of itself, and why it could not become part of a dataset, if so."""
+    if path.name.startswith("S1"):
+        return scenes.open_sentinel1(path).scene, None
+    product = scenes.open_sentinel2(path)
+    try:
+        scenes.check_complete(product)
+    except SceneError as error:
+        return product.scene, str(error)
+    return product.scene, scenes.quality_problem(product.scene)
+
+
+def _samples(table: gpd.GeoDataFrame, recipe: Recipe, workspace: Workspace) -> list[catalog.Sample]:
+    """Pictures of patches from each split, spread evenly over the table."""
+    offsets = {}
+    chosen = []
+    for split in ("train", "validation", "test"):
+        rows = table[table["split"] == split]
+        chosen += [rows.iloc[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(SAMPLES_PER_SPLIT, len(rows))).astype(int))] if len(rows) else []
+    samples = []
+    with shards.open_shard(workspace.shards(recipe.shards.format)) as shard:
+        keys = shard.index.set_index("patch_id")
+        for row in chosen:
+            scene = PatchId.parse(row["patch_id"]).scene
+            offsets.setdefault(scene, _pair(scene, workspace).s2.offsets)
+            bands = shard.read(row["patch_id"])
+            rgb = np.stack([(bands[name].astype(np.float32) + offsets[scene][name]) / QUANTIFICATION for name in RGB], axis=-1)
+            s1_key = keys.loc[row["patch_id"], "s1_key"]
+            samples.append(
+                catalog.Sample(
+                    patch_id=row["patch_id"],
+                    rgb=_as_picture(rgb, 0.0, RGB_REFLECTANCE),
+                    s1=_as_picture(shard.read(s1_key)["VV"], *S1_DB) if s1_key is not None else None,
+                    reference_map=shard.read(keys.loc[row["patch_id"], "reference_map_key"])["Data"],
+                )
+            )
+    return samples
+
+
+def _as_picture(pixels: np.ndarray, black: float, white: float) -> np.ndarray:
+    """Stretch values to uint8; what is missing is black."""
+    return (np.clip((np.nan_to_num(pixels, nan=black) - black) / (white - black), 0, 1) * 255).astype(np.uint8)
+
+
+# --- receipts ---------------------------------------------------------------------------------------------
+
+
+def _once(
+    stage: Stage, unit: str, workspace: Workspace, inputs: Mapping[str, str], work: Callable[[], tuple[list[Path], dict[str, int]]]
+) -> Outcome:
+    """Do a unit of work unless its receipt says it is done; write the receipt last."""
+    key = combined_sha256({**inputs, "stage": stage, "unit": unit, "rsdata": __version__})
+    receipt = workspace.finished(stage, unit, key)
+    if receipt is not None:
+        return Outcome(receipt, skipped=True)
+    start = time.monotonic()
+    outputs, counts = work()
+    return Outcome(workspace.write_receipt(stage, unit, key, inputs, outputs, counts, time.monotonic() - start), skipped=False)
+
+
+def _receipt(stage: Stage, unit: str, workspace: Workspace) -> Receipt:
+    return read_record(workspace.receipt_path(stage, unit), Receipt)
+
+
+def _outputs_digest(stage: Stage, unit: str, workspace: Workspace) -> str:
+    return combined_sha256({item.path: item.sha256 for item in _receipt(stage, unit, workspace).outputs})
+
+
+def _scene_digest(unit: str, workspace: Workspace) -> str:
+    return _outputs_digest("scenes", unit, workspace)
+
+
+def _signature(path: Path) -> str:
+    """A quick mark of a file that may be large: name, size and time."""
+    if not path.exists():
+        return "missing"
+    stat = path.stat()
+    return hashlib.sha256(f"{path.name} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()
+
+
+# --- small readers ----------------------------------------------------------------------------------------
+
+
+def _pair(unit: str, workspace: Workspace) -> ScenePair:
+    return read_record(workspace.part("scenes", unit, ".json"), ScenePair)
+
+
+_PARTS = {"patches": PatchPlace, "labels": PatchLabeling, "quality": PatchQuality}
+
+
+def _read_rows(stage: Stage, unit: str, workspace: Workspace) -> pd.DataFrame:
+    return catalog.read_table(workspace.part(stage, unit, ".parquet"), _PARTS[stage])
+
+
+def _scene_table(unit: str, workspace: Workspace) -> pd.DataFrame:
+    table = _read_rows("patches", unit, workspace)
+    for stage in ("labels", "quality"):
+        table = table.merge(_read_rows(stage, unit, workspace), on="patch_id", validate="one_to_one")
+    return table
+
+
+def _kept(workspace: Workspace) -> gpd.GeoDataFrame:
+    table = catalog.read_patches(workspace.patches)
+    return table[table["kept"]].reset_index(drop=True)
+
+
+def _cells(pixels: np.ndarray, grid: PatchGrid, gsd_m: int) -> np.ndarray:
+    """All patches of a raster (n, y, x), in the grid's order."""
+    cells = grid.cut(pixels, gsd_m)
+    return cells.reshape(-1, *cells.shape[2:])
+
+
+def _nomenclature(recipe: Recipe) -> labels.Nomenclature:
+    return labels.load_nomenclature(recipe.labels.nomenclature)
+
+
+def _requires_s1(recipe: Recipe) -> bool:
+    return recipe.scenes.require_s1 if recipe.scenes else True

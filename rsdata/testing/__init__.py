@@ -1,0 +1,22 @@
+"""Synthetic scenes, and the suites every member of a family is held to."""
+
+from rsdata.testing.ground import Ground, countries_around, write_layer
+from rsdata.testing.painting import Optical, Painter
+from rsdata.testing.safe import QUALITY_PASSED, product_name, write_jp2, write_l2a_safe
+from rsdata.testing.sentinel1 import write_s1_pair
+from rsdata.testing.synthetic import SyntheticInputs, synthesize
+
+__all__ = [
+    "QUALITY_PASSED",
+    "Ground",
+    "Optical",
+    "Painter",
+    "SyntheticInputs",
+    "countries_around",
+    "product_name",
+    "synthesize",
+    "write_jp2",
+    "write_l2a_safe",
+    "write_layer",
+    "write_s1_pair",
+]

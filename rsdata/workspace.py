@@ -1,0 +1,211 @@
+"""Where everything lies under one root, and how it gets there whole.
+
+A file is written aside, synced and renamed, so what carries its final name is complete. A receipt is written
+after the files it vouches for; a unit of work is done if its receipt names the same inputs, the same part of
+the recipe and files that still have the same size. Only this module knows what files are called.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from rsdata.errors import WorkspaceError
+from rsdata.records import Artifact, Receipt, Stage
+
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One dataset's folder."""
+
+    root: Path
+
+    @classmethod
+    def create(cls, root: Path) -> "Workspace":
+        """Make the folder, and see that it can be written.
+
+        Raises: WorkspaceError if it cannot.
+        """
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            probe = root / f".write-{uuid.uuid4().hex}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise WorkspaceError(
+                f"{root} cannot be written: {error.strerror}; name a folder you may write with --out", path=str(root)
+            ) from error
+        return cls(root.resolve())
+
+    # Files of the contract
+    @property
+    def recipe(self) -> Path:
+        return self.root / "recipe.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / "manifest.json"
+
+    @property
+    def patches(self) -> Path:
+        return self.root / "patches.parquet"
+
+    @property
+    def facts(self) -> Path:
+        return self.root / "facts.parquet"
+
+    @property
+    def texts(self) -> Path:
+        return self.root / "texts.parquet"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report" / "index.html"
+
+    @property
+    def audit(self) -> Path:
+        return self.root / "catalog" / "split-audit.json"
+
+    def shards(self, format: str) -> Path:
+        return self.root / "shards" / format
+
+    def training(self, model: str) -> Path:
+        return self.root / "training" / model
+
+    def metrics(self, model: str) -> Path:
+        return self.training(model) / "metrics.json"
+
+    # Inputs that were made here, and the parts one scene contributes
+    @property
+    def inputs(self) -> Path:
+        return self.root / "inputs"
+
+    def part(self, stage: Stage, unit: str, suffix: str) -> Path:
+        return self.root / "parts" / stage / f"{unit}{suffix}"
+
+    def receipt_path(self, stage: Stage, unit: str) -> Path:
+        return self.root / "receipts" / stage / f"{unit}.json"
+
+    def artifact(self, path: Path) -> Artifact:
+        """Describe a finished file; its path is given relative to the root."""
+        return Artifact(path=path.relative_to(self.root).as_posix(), bytes=path.stat().st_size, sha256=file_sha256(path))
+
+    def finished(self, stage: Stage, unit: str, key: str) -> Receipt | None:
+        """The receipt of a unit, if it is done with exactly these inputs and its files are all there."""
+        path = self.receipt_path(stage, unit)
+        if not path.exists():
+            return None
+        try:
+            receipt = Receipt.model_validate_json(path.read_bytes())
+        except ValidationError:
+            return None  # of another version, so the work is done again
+        whole = all(_size(self.root / output.path) == output.bytes for output in receipt.outputs)
+        return receipt if receipt.key == key and whole else None
+
+    def write_receipt(
+        self, stage: Stage, unit: str, key: str, inputs: Mapping[str, str], outputs: Iterable[Path], counts: Mapping[str, int], seconds: float
+    ) -> Receipt:
+        """Vouch for a unit whose files are written; the last thing a step does."""
+        receipt = Receipt(
+            stage=stage,
+            unit=unit,
+            key=key,
+            inputs=dict(inputs),
+            outputs=[self.artifact(path) for path in outputs],
+            counts=dict(counts),
+            seconds=round(seconds, 3),
+        )
+        write_record(self.receipt_path(stage, unit), receipt)
+        return receipt
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def combined_sha256(parts: Mapping[str, str]) -> str:
+    """One digest over named values, independent of their order."""
+    return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Hand out a path to write aside; on success sync it and give it its final name, else remove it.
+
+    Raises: WorkspaceError if the system refuses to write, with its reason.
+    """
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield aside
+        with aside.open("rb") as stream:
+            os.fsync(stream.fileno())
+        aside.replace(path)
+    except OSError as error:
+        if isinstance(error, WorkspaceError):
+            raise
+        raise WorkspaceError(
+            f"{path} cannot be written: {error.strerror or error}; free space or name another folder", path=str(path)
+        ) from error
+    finally:
+        aside.unlink(missing_ok=True) if aside.parent.exists() else None
+
+
+@contextmanager
+def writing_folder(path: Path) -> Iterator[Path]:
+    """Like ``writing`` for a folder: what was there is replaced only once the new one is whole."""
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        if path.exists():
+            old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
+            path.replace(old)
+            aside.replace(path)
+            shutil.rmtree(old)
+        else:
+            aside.replace(path)
+    except OSError as error:
+        if isinstance(error, WorkspaceError):
+            raise
+        raise WorkspaceError(
+            f"{path} cannot be written: {error.strerror or error}; free space or name another folder", path=str(path)
+        ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_record(path: Path, record: BaseModel) -> None:
+    """Write a record as JSON, whole or not at all."""
+    with writing(path) as aside:
+        aside.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def read_record(path: Path, model: type[AnyModel]) -> AnyModel:
+    """Read a record back.
+
+    Raises: WorkspaceError if the file is missing or is not such a record.
+    """
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise WorkspaceError(f"{path} is missing; run `rsdata build` first", path=str(path)) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise WorkspaceError(f"{path} is not a {model.__name__}: `{place}` {first['msg']}", path=str(path)) from error
