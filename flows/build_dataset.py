@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -28,7 +29,7 @@ DATASET_STAGES = ("splits", "captions", "shards", "catalog", "training", "report
 
 @dataclass(frozen=True)
 class Event:
-    """Something a person may want to see: ``total`` units lie ahead in a stage, or one is done."""
+    """Something a person may want to see: ``total`` units lie ahead in a stage, one is done, or what goes on."""
 
     stage: str
     unit: str | None = None
@@ -36,6 +37,7 @@ class Event:
     skipped: bool = False
     seconds: float = 0.0
     failed: str | None = None
+    note: str | None = None
 
 
 on_event: ContextVar[Callable[[Event], None]] = ContextVar("on_event", default=lambda event: None)
@@ -55,7 +57,7 @@ def _in_worker(pool: Executor, step: Callable[..., Any], *arguments: Any) -> Any
     return pool.submit(step, *arguments).result()
 
 
-scene_task = task(_in_worker, retries=2, retry_delay_seconds=1, retry_condition_fn=_worth_another_try, cache_policy=None)
+scene_task: Any = task(retries=2, retry_delay_seconds=1, retry_condition_fn=_worth_another_try, cache_policy=NO_CACHE)(_in_worker)
 
 
 @flow(name="build-dataset", validate_parameters=False)
@@ -73,7 +75,7 @@ def build_dataset(recipe_path: Path, root: Path, workers: int = 1, dask: str | N
     recipe, workspace = load_recipe(recipe_path), Workspace.create(root)
     wanted = tuple(only) or (*SCENE_STAGES, *DATASET_STAGES)
 
-    if made := steps.make_inputs(recipe, workspace):
+    if made := steps.make_inputs(recipe, workspace, lambda line: tell(Event("inputs", note=line))):
         _tell(tell, made)
     found = steps.find_scenes(recipe, workspace)
     failures = list(found.failures)
@@ -101,12 +103,12 @@ def build_dataset(recipe_path: Path, root: Path, workers: int = 1, dask: str | N
 
 def build(recipe_path: Path, root: Path, workers: int = 1, dask: str | None = None, only: Sequence[str] = ()) -> Path:
     """Run ``build_dataset`` here; every scene that is worked on keeps a thread for each of its stages."""
-    runner = ThreadPoolTaskRunner(max_workers=len(SCENE_STAGES) * (workers + 1))
+    runner: Any = ThreadPoolTaskRunner(max_workers=len(SCENE_STAGES) * (workers + 1))
     return build_dataset.with_options(task_runner=runner)(recipe_path, root, workers, dask, only)
 
 
 def _dataset_task(stage: str) -> Any:
-    return task(lambda step: step(), name=stage, cache_policy=None)
+    return task(name=stage, cache_policy=NO_CACHE)(lambda step: step())
 
 
 def _scene_stages(
@@ -120,13 +122,13 @@ def _scene_stages(
     for pair in found.pairs:
         before: list[PrefectFuture[Any]] = []
         for stage in stages:
-            arguments = {
-                "scenes": (steps.register_scene, pair, recipe, workspace),
+            arguments: tuple[Any, ...] = {
+                "scenes": (steps.register_scene, pair, recipe, workspace, threads),
                 "patches": (steps.cut_scene, pair.unit, recipe, workspace),
                 "labels": (steps.label_scene, pair.unit, recipe, workspace),
                 "quality": (steps.assess_scene, pair.unit, recipe, workspace, threads),
             }[stage]
-            future = scene_task.with_options(name=f"{stage} {pair.unit}").submit(pool, *arguments, wait_for=before)
+            future: PrefectFuture[Any] = scene_task.with_options(name=f"{stage} {pair.unit}").submit(pool, *arguments, wait_for=before)
             futures[future] = (stage, pair.unit)
             before = [future]
     failures = {}
@@ -138,7 +140,7 @@ def _scene_stages(
             failures[unit] = steps.failure(stage, unit, error)
             tell(Event(stage, unit, failed=str(error)))
         except Exception as error:  # a later stage of a scene that failed, or a worker that died
-            if not future.state.name == "NotReady":
+            if future.state.name != "NotReady":
                 failures[unit] = steps.failure(stage, unit, error)
                 tell(Event(stage, unit, failed=str(error)))
         else:

@@ -17,8 +17,6 @@ from rich.table import Table
 from rsdata import __version__, steps
 from rsdata.errors import BuildFailed, RsdataError
 from rsdata.recipe import SplitPart, Training, load_recipe
-from rsdata.records import Failure
-from rsdata.workspace import Workspace
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help="Datasets for deep learning from Sentinel-1 and Sentinel-2.")
 scenes_app = typer.Typer(no_args_is_help=True, help="Look at products.")
@@ -33,7 +31,7 @@ out = Console(markup=False, highlight=False, width=_WIDTH)
 err = Console(stderr=True, markup=False, highlight=False, width=_WIDTH)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Workers = Annotated[int, typer.Option(min=1, help="Scenes worked on at a time.", show_default="one per core")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Scenes worked on at a time.", show_default="one per core")]
 
 
 @app.callback(invoke_without_command=True)
@@ -44,18 +42,18 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 @app.command()
-def demo(out_dir: Annotated[Path, typer.Option("--out", help="Folder to build in.")] = Path("demo-out"), workers: Workers = 0) -> None:
+def demo(out_dir: Annotated[Path, typer.Option("--out", help="Folder to build in.")] = Path("demo-out"), workers: Workers = None) -> None:
     """Synthetic scenes to trained baseline to report, in a few minutes."""
     with resources.as_file(resources.files("rsdata.catalogs") / "recipes" / "demo.yaml") as recipe:
         _build(recipe, out_dir, workers, None, ())
-    out.print(f"\nOpen the report: {Workspace(out_dir.resolve()).report}", soft_wrap=True)
+    out.print(f"\nOpen the report: {steps.open_workspace(out_dir).report}", soft_wrap=True)
 
 
 @app.command()
 def build(
     recipe: Annotated[Path, typer.Argument(help="YAML file that describes the dataset.")],
     out_dir: Annotated[Path, typer.Option("--out", help="Folder to build in.")],
-    workers: Workers = 0,
+    workers: Workers = None,
     dask: Annotated[str | None, typer.Option(help="Address of a running Dask scheduler to work on.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Do only these stages; may be repeated.")] = None,
     as_json: AsJson = False,
@@ -67,7 +65,7 @@ def build(
 @app.command()
 def report(directory: Annotated[Path, typer.Argument(help="A built dataset.")]) -> None:
     """Draw the report of a built dataset again."""
-    workspace = Workspace(directory.resolve())
+    workspace = steps.open_workspace(directory)
     outcome = steps.write_report(load_recipe(workspace.recipe), workspace)
     out.print(f"{'Nothing has changed since' if outcome.skipped else 'Wrote'} {workspace.report}", soft_wrap=True)
 
@@ -84,7 +82,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a baseline on the shards of a built dataset and print its scores."""
-    workspace = Workspace(directory.resolve())
+    workspace = steps.open_workspace(directory)
     recipe = load_recipe(workspace.recipe)
     given = {"model": model, "task": task, "bands": bands.split(",") if bands else None, "epochs": epochs, "batch_size": batch_size, "seed": seed}
     base = recipe.training or Training()
@@ -135,6 +133,8 @@ def split_audit(table: Annotated[Path, typer.Argument(help="Parquet file with pa
         gap = "none" if pair.min_gap_m is None else f"{pair.min_gap_m:,.0f}"
         pairs.add_row(f"{pair.a} / {pair.b}", gap, f"{pair.touching_a:,} / {pair.touching_b:,}", f"{pair.shared_places:,}")
     out.print(pairs)
+    if audit.largest_ratio is None and audit.largest_ratio_class is not None:
+        out.print(f"{audit.largest_ratio_class} is missing from a split altogether.")
     if audit.largest_ratio is not None:
         out.print(f"Class shares differ by up to {audit.largest_ratio:.2f} times ({audit.largest_ratio_class}).")
 
@@ -167,14 +167,14 @@ def shards_verify(path: Annotated[Path, typer.Argument(help="A shard's folder.")
 def verify(directory: Annotated[Path, typer.Argument(help="A built dataset.")], as_json: AsJson = False) -> None:
     """Check every digest, count and cross-reference of a built dataset."""
     with _bar("verify") as advance:
-        manifest, findings = steps.verify_dataset(Workspace(directory.resolve()), advance)
+        manifest, findings = steps.verify_dataset(steps.open_workspace(directory), advance)
     _print_findings(f"{manifest.name}: {len(manifest.outputs)} files and {manifest.counts['kept']:,} patches as its manifest says", findings, as_json)
 
 
 # --- what people see --------------------------------------------------------------------------------------
 
 
-def _build(recipe: Path, out_dir: Path, workers: int, dask: str | None, only: tuple[str, ...] | list[str], as_json: bool = False) -> None:
+def _build(recipe: Path, out_dir: Path, workers: int | None, dask: str | None, only: tuple[str, ...] | list[str], as_json: bool = False) -> None:
     from rsdata.flows.build_dataset import Event, build, on_event
 
     asked = load_recipe(recipe)
@@ -189,7 +189,7 @@ def _build(recipe: Path, out_dir: Path, workers: int, dask: str | None, only: tu
             show(event)
 
         token = on_event.set(tell)
-        failures: list[Failure] = []
+        failures: list[steps.Failure] = []
         try:
             build(recipe, out_dir, workers or os.cpu_count() or 1, dask, list(only))
         except BuildFailed as error:
@@ -198,7 +198,7 @@ def _build(recipe: Path, out_dir: Path, workers: int, dask: str | None, only: tu
                 raise
         finally:
             on_event.reset(token)
-    workspace = Workspace(out_dir.resolve())
+    workspace = steps.open_workspace(out_dir)
     if as_json:
         out.print_json(json.dumps({"stages": done, "failures": [item.model_dump() for item in failures]}))
         raise typer.Exit(1 if failures else 0)
@@ -224,7 +224,7 @@ def _print_build(done: dict[str, dict[str, float]]) -> None:
     out.print(table)
 
 
-def _print_training(workspace: Workspace, model: str, as_json: bool) -> None:
+def _print_training(workspace: steps.Workspace, model: str, as_json: bool) -> None:
     scores = steps.read_training(workspace, model)
     if as_json:
         out.print_json(scores.model_dump_json())
@@ -269,7 +269,7 @@ def _print_findings(all_well: str, findings: list[str], as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _end(failures: list[Failure]) -> None:
+def _end(failures: list[steps.Failure]) -> None:
     """List what failed and why; exit 1 if anything did."""
     if not failures:
         return
@@ -307,6 +307,8 @@ def _stages(quiet: bool) -> Iterator[Any]:
                 _print_event(event)
             if event.stage not in rows:
                 rows[event.stage] = progress.add_task(event.stage, total=event.total or 1, last="")
+            if event.note:
+                progress.update(rows[event.stage], last=event.note)
             if event.unit is not None:
                 note = f"{event.unit} failed" if event.failed else f"{event.unit} finished before" if event.skipped else event.unit
                 progress.update(rows[event.stage], advance=1, last=note)
@@ -315,6 +317,8 @@ def _stages(quiet: bool) -> Iterator[Any]:
 
 
 def _print_event(event: Any) -> None:
+    if event.note:
+        err.print(f"{event.stage:<9} {event.note}", soft_wrap=True)
     if event.unit is None:
         return
     state = f"failed: {event.failed}" if event.failed else "finished before" if event.skipped else f"done in {event.seconds:.1f} s"

@@ -155,7 +155,7 @@ def footprints(ul_x_m: np.ndarray, ul_y_m: np.ndarray, epsg: int) -> np.ndarray:
     to_lonlat = pyproj.Transformer.from_crs(epsg, 4326, always_xy=True)
     x = np.asarray(ul_x_m)[:, None] + np.array([0, PATCH_SIDE_M, PATCH_SIDE_M, 0, 0])
     y = np.asarray(ul_y_m)[:, None] - np.array([PATCH_SIDE_M, PATCH_SIDE_M, 0, 0, PATCH_SIDE_M])
-    lon, lat = to_lonlat.transform(x, y)
+    lon, lat = (np.asarray(degrees) for degrees in to_lonlat.transform(x, y))
     torn = np.ptp(lon, axis=1) > 180
     lon[torn] = np.where(lon[torn] < 0, lon[torn] + 360, lon[torn])
-    return shapely.polygons(np.stack([lon, lat], axis=-1))
+    return np.asarray(shapely.polygons(np.stack([lon, lat], axis=-1)))

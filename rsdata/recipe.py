@@ -32,7 +32,7 @@ class Synthetic(Part):
     tiles: list[str] = Field(min_length=1)
     dates: list[datetime] = Field(min_length=1)
     raster_px: tuple[int, int] = Field((840, 3360), description="(height, width) at 10 m, multiples of 120")
-    offset_px: tuple[int, int] = Field((4800, 960), description="(down, right) from the tile's corner at 10 m, multiples of 120")
+    offset_px: tuple[int, int] = Field((4800, 0), description="(down, right) from the tile's corner at 10 m, multiples of 120")
     cell_m: float = Field(1500.0, gt=0, description="typical size of a land cover polygon")
     clouds: int = Field(2, ge=0)
     nodata_strip: bool = True
@@ -172,10 +172,11 @@ def load_recipe(path: Path) -> Recipe:
 
 def _finding(item: Any) -> str:
     place = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        model = Recipe
-        for part in item["loc"][:-1]:
-            annotation = model.model_fields[str(part)].annotation
-            model = next((a for a in (annotation, *getattr(annotation, "__args__", ())) if isinstance(a, type) and issubclass(a, Part)), model)
-        return f"unknown key `{place}`; known here are {', '.join(sorted(model.model_fields))}"
-    return f"`{place}`: {item['msg']}" if place else item["msg"].removeprefix("Value error, ")
+    if item["type"] != "extra_forbidden":
+        return f"`{place}`: {item['msg']}" if place else item["msg"].removeprefix("Value error, ")
+    part: type[Part] = Recipe
+    for name in item["loc"][:-1]:
+        annotation = part.model_fields[str(name)].annotation
+        choices = (annotation, *getattr(annotation, "__args__", ()))
+        part = next(choice for choice in choices if isinstance(choice, type) and issubclass(choice, Part))
+    return f"unknown key `{place}`; known here are {', '.join(sorted(part.model_fields))}"

@@ -111,8 +111,11 @@ def is_s1_product(name: str) -> bool:
 
 
 def s1_patch_id(s1_scene: str, patch: PatchId) -> str:
-    """The Sentinel-1 twin of a patch, such as ``S1A_IW_GRDH_1SDV_20170613T165043_33UUP_26_57``."""
-    return f"{s1_scene}_{patch.tile}_{patch.col:02d}_{patch.row:02d}"
+    """The Sentinel-1 twin of a patch, such as ``S1A_IW_GRDH_1SDV_20170613T165043_33UUP_26_57``.
+
+    Unlike a patch id it does not pad column and row, as all 13,956 published names of three tiles show.
+    """
+    return f"{s1_scene}_{patch.tile}_{patch.col}_{patch.row}"
 
 
 def reference_map_id(patch_id: str) -> str:
@@ -391,7 +394,7 @@ class SplitPair(Record):
     a: str
     b: str
     min_gap_m: float | None = Field(description="smallest distance between footprints, 0 if they touch")
-    touching_a: int = Field(description="patches of a with an 8-neighbour in b")
+    touching_a: int = Field(description="patches of a whose footprint meets one of b: 8-neighbours, overlaps, the same cell")
     touching_b: int
     shared_places: int = Field(description="grid cells that appear in both")
 

@@ -93,10 +93,15 @@ def failure(stage: str, unit: str, error: BaseException) -> Failure:
     return Failure(stage=stage, unit=unit, error=kind, message=str(error) if isinstance(error, RsdataError) else f"{kind}: {error}")
 
 
+def open_workspace(root: Path) -> Workspace:
+    """A dataset that was built before, by its folder."""
+    return Workspace(root.resolve())
+
+
 # --- inputs -----------------------------------------------------------------------------------------------
 
 
-def make_inputs(recipe: Recipe, workspace: Workspace) -> Outcome | None:
+def make_inputs(recipe: Recipe, workspace: Workspace, progress: Callable[[str], None] = lambda line: None) -> Outcome | None:
     """Make the scenes of a recipe that asks for synthetic ones; None if it names scenes to read."""
     if recipe.synthetic is None:
         return None
@@ -105,7 +110,7 @@ def make_inputs(recipe: Recipe, workspace: Workspace) -> Outcome | None:
     synthetic = recipe.synthetic
 
     def work() -> tuple[list[Path], dict[str, int]]:
-        made = synthesize(synthetic, workspace.inputs)
+        made = synthesize(synthetic, workspace.inputs, progress)
         scene_files = [file for folder in (*made.sentinel2, *made.sentinel1) for file in sorted(folder.rglob("*")) if file.is_file()]
         return [made.labels, made.countries, *scene_files], {"scenes": len(made.sentinel2)}
 
@@ -144,7 +149,7 @@ def find_scenes(recipe: Recipe, workspace: Workspace) -> Found:
     failures: list[Failure] = []
 
     def opened(paths: Iterable[Path], open_product: Callable[[Path], Any]) -> dict[str, Any]:
-        products = {}
+        products: dict[str, Any] = {}
         for path in paths:
             try:
                 product = open_product(path)
@@ -189,13 +194,14 @@ def find_scenes(recipe: Recipe, workspace: Workspace) -> Found:
 # --- one scene --------------------------------------------------------------------------------------------
 
 
-def register_scene(pair: ScenePair, recipe: Recipe, workspace: Workspace) -> Outcome:
-    """Check that a scene is whole and may carry labels, and take the digest of its files."""
+def register_scene(pair: ScenePair, recipe: Recipe, workspace: Workspace, threads: int = 1) -> Outcome:
+    """Check that a scene is whole, to the byte, and take the digest of its files."""
     path = workspace.part("scenes", pair.unit, ".json")
 
     def work() -> tuple[list[Path], dict[str, int]]:
         s2 = scenes.open_sentinel2(Path(pair.s2_path))
         scenes.check_complete(s2)
+        scenes.check_contents(s2, threads)
         s1 = scenes.open_sentinel1(Path(pair.s1_path)) if pair.s1_path else None
         contents = combined_sha256({"s2": s2.files.sha256(), "s1": s1.files.sha256() if s1 else ""})
         write_record(path, pair.model_copy(update={"inputs_sha256": contents}))
@@ -250,8 +256,9 @@ def label_scene(unit: str, recipe: Recipe, workspace: Workspace) -> Outcome:
     key = {
         "patches": _outputs_digest("patches", unit, workspace),
         "labels": _signature(inputs.labels),
-        "countries": f"{countries.digest()} {_signature(Path(countries.path))}" if countries and countries.path else "",
-        "recipe": recipe.labels.digest(),
+        "countries": _signature(Path(countries.path)) if countries and countries.path else "",
+        "country names": countries.model_copy(update={"path": None}).digest() if countries else "",
+        "recipe": recipe.labels.model_copy(update={"path": None}).digest(),
     }
     return _once("labels", unit, workspace, key, work)
 
@@ -295,8 +302,8 @@ def assess_scene(unit: str, recipe: Recipe, workspace: Workspace, threads: int =
             )
         )
         has_s1 = s1_missing == 0 if s1_missing is not None else np.zeros(len(table), bool)
-        table["s1_product"] = np.where(has_s1, pair.s1.product if pair.s1 else None, None)
-        table["s1_time_gap_h"] = np.where(has_s1, pair.s1_time_gap_h if pair.s1_time_gap_h is not None else np.nan, np.nan)
+        table["s1_product"] = [pair.s1.product if pair.s1 and has else None for has in has_s1]
+        table["s1_time_gap_h"] = [pair.s1_time_gap_h if has else None for has in has_s1]
         layers[REFERENCE_MAP.name] = np.load(workspace.part("labels", unit, ".npy"), mmap_mode="r")
         with writing_folder(pixels_path) as aside:
             data_file = shards.write_part(aside, _patch_values(table, grid, layers, pair)).name
@@ -548,7 +555,7 @@ def assign_table(table_path: Path, part: SplitPart, out: Path) -> dict[str, int]
     table = catalog.read_patch_ids(table_path)
     table["split"] = splits.assign(table, part)
     with writing(out) as aside:
-        table.to_parquet(aside)
+        catalog.write_patch_ids(aside, table)
     return {str(name): int(count) for name, count in table["split"].value_counts().items()}
 
 
@@ -609,7 +616,7 @@ def inspect_scene(path: Path) -> tuple[Any, str | None]:
 
 def _samples(table: gpd.GeoDataFrame, recipe: Recipe, workspace: Workspace) -> list[catalog.Sample]:
     """Pictures of patches from each split, spread evenly over the table."""
-    offsets = {}
+    offsets: dict[str, dict[str, float]] = {}
     chosen = []
     for split in ("train", "validation", "test"):
         rows = table[table["split"] == split]
@@ -664,7 +671,9 @@ def _outputs_digest(stage: Stage, unit: str, workspace: Workspace) -> str:
 
 
 def _scene_digest(unit: str, workspace: Workspace) -> str:
-    return _outputs_digest("scenes", unit, workspace)
+    """What a scene was made from, wherever its files lie."""
+    pair = _pair(unit, workspace)
+    return combined_sha256({"contents": pair.inputs_sha256 or "", "s2": pair.s2.product, "s1": pair.s1.product if pair.s1 else ""})
 
 
 def _signature(path: Path) -> str:

@@ -248,13 +248,28 @@ def test_a_patch_table_can_be_read_by_its_ids(tmp_path):
     assert (tmp_path / "q.parquet").read_bytes() == (tmp_path / "p.parquet").read_bytes()
 
 
+def test_a_table_of_ids_is_written_with_the_columns_it_has(tmp_path):
+    patches = patch_table()
+    geoparquet.write_patches(tmp_path / "p.parquet", patches)
+    geoparquet.write_patch_ids(tmp_path / "q.parquet", geoparquet.read_patch_ids(tmp_path / "p.parquet"))
+    assert (tmp_path / "q.parquet").read_bytes() == (tmp_path / "p.parquet").read_bytes()
+    table = pd.DataFrame(patches[["patch_id", "labels", "label_fractions", "country"]])
+    geoparquet.write_patch_ids(tmp_path / "t.parquet", table)
+    back = geoparquet.read_patch_ids(tmp_path / "t.parquet")
+    assert back["label_fractions"].to_list() == table["label_fractions"].to_list() and back["country"][0] is None
+    geoparquet.write_patch_ids(tmp_path / "g.parquet", patches[["patch_id", "geometry"]])
+    assert geoparquet.read_patch_ids(tmp_path / "g.parquet").geom_equals(patches.geometry).all()
+    with pytest.raises(CatalogError, match="column `country` cannot be written"):
+        geoparquet.write_patch_ids(tmp_path / "t.parquet", table.assign(country=[[1], "a"] + [None] * 7))
+
+
 def test_published_columns_are_the_eight_of_the_kept_patches(tmp_path):
     rows = geoparquet.published_columns(patch_table())
     assert list(rows.columns) == [
         "patch_id", "labels", "split", "country", "s1_name", "s2v1_name", "contains_seasonal_snow", "contains_cloud_or_shadow"
     ]  # fmt: skip
     assert len(rows) == 6 and rows["s2v1_name"].isna().all()
-    assert rows["patch_id"][1] == f"{SCENE}_01_00" and rows["s1_name"][1] == "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_01_00"
+    assert rows["patch_id"][1] == f"{SCENE}_01_00" and rows["s1_name"][1] == "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_1_0"
 
 
 def test_the_published_metadata_is_read_as_it_is(metadata_3tiles, tmp_path):

@@ -1,5 +1,6 @@
 """From a shard to a trained model and back: dataset, loop and checkpoint, on a small shard held in memory."""
 
+import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -13,11 +14,13 @@ torch = pytest.importorskip("torch")
 
 from rich.console import Console  # noqa: E402
 from safetensors import safe_open  # noqa: E402
+from torch.utils.data import DataLoader  # noqa: E402
 
 from rsdata.errors import TrainingError, WorkspaceError  # noqa: E402
 from rsdata.recipe import Training  # noqa: E402
 from rsdata.records import BandInfo, BandStatistics, LabelClass, ShardManifest, TrainingReport  # noqa: E402
 from rsdata.sensors import REFERENCE_MAP, SENTINEL1, SENTINEL2, Sensor  # noqa: E402
+from rsdata.shards import open_shard, pack, write_part  # noqa: E402
 from rsdata.training import (  # noqa: E402
     CHECKPOINT_NAME,
     ConsoleProgress,
@@ -111,6 +114,15 @@ def with_statistics(shard: MemoryShard, name: str, **changes: object) -> MemoryS
         for band in shard.manifest.bands
     ]
     return shard.changed({"bands": bands})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Threads that wait for each other on cores that others use are far slower than one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -285,8 +297,8 @@ def test_classes_that_one_band_separates_are_learned(trained):
 
 def test_the_best_validation_epoch_is_kept(trained):
     report, _ = trained
-    scores = [log.validation.average_precision_macro for log in report.epochs if log.validation]
-    assert report.best_epoch == scores.index(max(scores)) + 1
+    ranks = [(log.validation.average_precision_macro, -log.validation.loss) for log in report.epochs if log.validation]
+    assert report.best_epoch == ranks.index(max(ranks)) + 1
 
 
 def test_labels_that_were_shuffled_are_not_learned(shard, tmp_path):
@@ -312,11 +324,36 @@ def test_training_leaves_the_random_numbers_of_others_alone(shard, tmp_path):
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_train_opens_the_shard_at_its_path(shard, tmp_path, monkeypatch):
-    monkeypatch.setattr(training_loop, "open_shard", {tmp_path / "shards" / "lmdb": shard}.__getitem__)
-    report = train(tmp_path / "shards" / "lmdb", OPTIONS.model_copy(update={"epochs": 1}), tmp_path / "out", SilentProgress())
-    assert len(report.epochs) == 1
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [CHECKPOINT_NAME]
+@pytest.fixture(scope="module")
+def shard_path(shard, tmp_path_factory) -> Path:
+    """The same patches on disk."""
+    folder = tmp_path_factory.mktemp("shards")
+    maps = {key: {"Data": np.full((120, 120), 231, np.uint16)} for key in shard.index["reference_map_key"]}
+    part = folder / "part"
+    write_part(part, shard.values | maps)
+    pack(
+        folder / "lmdb", [part], name="disk", index=shard.index, sensors=(SENTINEL2, SENTINEL1, REFERENCE_MAP), offsets={},
+        quantification=10_000, labels=shard.manifest.labels, unlabeled_codes=[999], recipe_sha256="0" * 64,
+    )  # fmt: skip
+    return folder / "lmdb"
+
+
+def test_a_shard_on_disk_trains_like_one_in_memory(shard, shard_path, tmp_path):
+    options = OPTIONS.model_copy(update={"epochs": 1})
+    expected = train_shard(shard, options, tmp_path / "memory", SilentProgress())
+    report = train(shard_path, options, tmp_path / "disk", SilentProgress())
+    assert report.epochs[0].train_loss == pytest.approx(expected.epochs[0].train_loss, rel=1e-3)
+    assert report.shard_manifest_sha256 == hashlib.sha256((shard_path / "manifest.json").read_bytes()).hexdigest()
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == [CHECKPOINT_NAME]
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_worker_processes_read_the_same_patches(shard_path, start):
+    with open_shard(shard_path) as shard:
+        dataset = PatchDataset(shard, "validation", Normalisation.from_manifest(shard.manifest, ["B01", "VV"]), 20, augment=True)
+        expected = [dataset[index][0] for index in range(len(dataset))]  # opens the database before the workers start
+        loader = DataLoader(dataset, batch_size=5, num_workers=1, multiprocessing_context=start)
+        assert torch.equal(torch.cat([pixels for pixels, _ in loader]), torch.stack(expected))
 
 
 def test_without_validation_the_last_epoch_is_kept_and_said_so(tmp_path):

@@ -69,6 +69,12 @@ def test_a_constant_answer_scores_the_stated_chance():
     assert scores.average_precision_macro == pytest.approx(scores.chance_average_precision_macro)
 
 
+def test_a_single_class_is_scored():
+    scores = score_multilabel(torch.tensor([[0.9], [0.2], [0.8]]), torch.tensor([[1], [0], [0]]), ["only"], loss=0)
+    assert scores.average_precision_macro == scores.average_precision_micro == 1
+    assert scores.f1_macro == scores.f1_micro == pytest.approx(2 / 3)
+
+
 def test_nothing_to_score_is_said_in_words():
     with pytest.raises(TrainingError, match="none of the 3 patches carries a label"):
         score_multilabel(torch.rand(3, 2), torch.zeros(3, 2), ["a", "b"], loss=0)

@@ -8,6 +8,15 @@ from rsdata.errors import TrainingError  # noqa: E402
 from rsdata.training.models import MODELS, build_model, count_parameters  # noqa: E402
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Threads that wait for each other on cores that others use are far slower than one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 class ModelTests:
     """What holds for every model; a new one is a class with its short name and its number of parameters."""
 

@@ -1,0 +1,26 @@
+"""What leaves a build for other programs and for people: tables as Parquet, and a report to look at."""
+
+from rsdata.catalog.geoparquet import (
+    published_columns,
+    read_patch_ids,
+    read_patches,
+    read_table,
+    write_patch_ids,
+    write_patches,
+    write_published,
+    write_rows,
+)
+from rsdata.catalog.report import Sample, write_report
+
+__all__ = [
+    "Sample",
+    "published_columns",
+    "read_patch_ids",
+    "read_patches",
+    "read_table",
+    "write_patch_ids",
+    "write_patches",
+    "write_published",
+    "write_report",
+    "write_rows",
+]

@@ -95,6 +95,33 @@ def write_published(path: Path, patches: pd.DataFrame) -> None:
     _write(path, pa.Table.from_arrays([_arrow_column(rows, field, PatchRow) for field in PUBLISHED_SCHEMA], schema=PUBLISHED_SCHEMA))
 
 
+def write_patch_ids(path: Path, table: pd.DataFrame) -> None:
+    """Write a table that ``read_patch_ids`` read, with whatever columns it has now; dicts of numbers stay maps.
+
+    A whole patch table becomes GeoParquet as ``write_patches`` makes it, another table with footprints GeoParquet
+    as geopandas makes it, and any other plain Parquet.
+
+    Raises: CatalogError if a column holds values that have no common type.
+    """
+    if isinstance(table, gpd.GeoDataFrame):
+        if set(table.columns) - {BBOX} == {*PatchRow.model_fields, GEOMETRY} - {BBOX}:
+            write_patches(path, table)
+        else:
+            table.to_parquet(path, index=False, compression="zstd", schema_version=GEOPARQUET_VERSION)
+        return
+    fields = {}
+    for name in table.columns:
+        known = next((value for value in table[name] if not _missing(value)), None)
+        try:
+            if isinstance(known, dict):
+                fields[name] = pa.array(_plain(table[name], pa.map_(pa.string(), pa.float64())), pa.map_(pa.string(), pa.float64()))
+            else:
+                fields[name] = pa.array(table[name], from_pandas=True)
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise CatalogError(f"column `{name}` cannot be written: {' '.join(str(error).split())}", column=name) from error
+    _write(path, pa.table(fields))
+
+
 # --- reading ----------------------------------------------------------------------------------------------
 
 

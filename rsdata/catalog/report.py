@@ -289,9 +289,7 @@ def _scene_rows(patches: pd.DataFrame) -> list[dict[str, Any]]:
         rows.append(
             {
                 "product": product,
-                "tile": scene["tile_id"].iloc[0],
                 "time": f"{scene['datetime'].min():%Y-%m-%d %H:%M}",
-                "season": scene["season"].iloc[0],
                 "patches": len(scene),
                 "kept": len(kept),
                 "cloud": float(scene["cloud_fraction"].mean()),

@@ -47,7 +47,7 @@ def load_nomenclature(name: str) -> Nomenclature:
     if name not in NOMENCLATURES:
         raise LabelError(f"there is no nomenclature {name!r}; known are {', '.join(sorted(NOMENCLATURES))}", nomenclature=name)
     table, column = NOMENCLATURES[name]
-    with resources.files("rsdata.labels").joinpath(table).open(encoding="utf-8", newline="") as stream:
+    with resources.files("rsdata.labels").joinpath(table).open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     codes: dict[str, list[int]] = {}
     for row in rows:

@@ -6,6 +6,7 @@ entities and external references are refused.
 
 import hashlib
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element, ParseError
@@ -66,6 +67,23 @@ class ProductFiles:
                     return archive.read(self.prefix + inside)
             return (self.path / inside).read_bytes()
         except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError, NotImplementedError) as error:
+            raise SceneError(f"{self.path}: {inside} cannot be read ({error}); fetch the product again", path=str(self.path)) from error
+
+    def digest(self, inside: str, algorithm: str) -> str:
+        """Hex digest over the contents of one file; reading from a zip checks its CRC as well.
+
+        Raises: SceneError if the file cannot be read.
+        """
+        try:
+            if not self.zipped:
+                with (self.path / inside).open("rb") as stream:
+                    return hashlib.file_digest(stream, algorithm).hexdigest()
+            found = hashlib.new(algorithm)
+            with zipfile.ZipFile(self.path) as archive, archive.open(self.prefix + inside) as entry:
+                while block := entry.read(2**20):
+                    found.update(block)
+            return found.hexdigest()
+        except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise SceneError(f"{self.path}: {inside} cannot be read ({error}); fetch the product again", path=str(self.path)) from error
 
     def signature(self) -> str:

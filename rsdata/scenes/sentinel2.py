@@ -5,6 +5,7 @@ quantification, special values and quality flags come from the XML, never from a
 decoded whole however small the window, so bands are read once and whole.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -215,6 +216,29 @@ def check_complete(product: Sentinel2Product) -> None:
             )
 
 
+def check_contents(product: Sentinel2Product, threads: int = 1) -> None:
+    """Hold the bands and layers to the checksums in the manifest, where it states any.
+
+    A JPEG 2000 file with a few wrong bytes decodes without complaint to wrong pixels, so this is the only guard.
+
+    Raises: SceneError naming the file whose contents differ.
+    """
+    stated = _listed_checksums(product.files)
+
+    def check(inside: str) -> None:
+        algorithm, expected = stated[inside]
+        if product.files.digest(inside, algorithm) != expected:
+            raise SceneError(
+                f"{product.files.path}: {inside} differs from its checksum in {MANIFEST}; the file is damaged, fetch the product again",
+                path=str(product.files.path),
+                file=inside,
+            )
+
+    with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
+        for _ in pool.map(check, [inside for inside in product.scene.bands.values() if inside in stated]):
+            pass
+
+
 @dataclass(frozen=True)
 class _Metadata:
     """One XML file and the sentence to say when it lacks something."""
@@ -248,6 +272,19 @@ def _listed_files(files: ProductFiles) -> dict[str, int | None]:
         if location is not None:
             size = stream.get("size", "")
             listed[location.get("href", "").removeprefix("./")] = int(size) if size.isdigit() else None
+    return listed
+
+
+def _listed_checksums(files: ProductFiles) -> dict[str, tuple[str, str]]:
+    """File to (algorithm as hashlib calls it, hex digest in lower case), for algorithms that hashlib has."""
+    listed = {}
+    for stream in files.read_xml(MANIFEST).iter("byteStream"):
+        location, checksum = stream.find("fileLocation"), stream.find("checksum")
+        if location is None or checksum is None or not checksum.text:
+            continue
+        algorithm = checksum.get("checksumName", "").lower().replace("sha3-", "sha3_").replace("sha-", "sha")
+        if algorithm in hashlib.algorithms_available:
+            listed[location.get("href", "").removeprefix("./")] = (algorithm, checksum.text.strip().lower())
     return listed
 
 

@@ -27,7 +27,7 @@ from rsdata.testing.noise import key, smooth_at, uniform
 from rsdata.testing.surfaces import SURFACES
 
 EPSG_LAEA = 3035  # ETRS89-extended / LAEA Europe, the CRS of CORINE
-_LANDSCAPE_CELLS = 3.0  # width of hills and settled regions, polygons
+_LANDSCAPE_CELLS = 2.5  # width of hills and settled regions, polygons
 _NICHE_WIDTH = 0.15  # how far from its niche a land cover is still common
 _ANYWHERE = 1.2  # what a land cover without a niche on an axis loses against those with one
 _CHANCE = 0.45  # how much of the choice is left to chance

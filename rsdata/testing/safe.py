@@ -277,7 +277,8 @@ def write_raster(path: Path, pixels: np.ndarray, *, threads: int | str, **profil
     """
     height, width = pixels.shape
     size = {"height": height, "width": width, "count": 1, "dtype": pixels.dtype.name}
-    with rasterio.Env(GDAL_NUM_THREADS=str(threads), GDAL_PAM_ENABLED="NO"), MemoryFile() as memory:  # no side file
+    # PAM would put a side file beside the raster. Without the right suffix the JPEG 2000 driver forgets where the raster lies.
+    with rasterio.Env(GDAL_NUM_THREADS=str(threads), GDAL_PAM_ENABLED="NO"), MemoryFile(ext=path.suffix) as memory:
         with memory.open(**size, **profile) as dataset:
             dataset.write(pixels, 1)
         try:

@@ -1,7 +1,7 @@
 """Train a baseline on a shard: the plain recipe, held still by one seed.
 
 AdamW on binary cross-entropy, a short linear warm-up and a cosine down to zero; the weights of the epoch with the
-best validation score are kept and meet the test split once, at the end.
+best validation macro average precision are kept and meet the test split once, at the end.
 """
 
 import hashlib
@@ -142,7 +142,7 @@ def _run_epochs(
     schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps))
 
     logs: list[EpochLog] = []
-    best_epoch, best_score, best_weights = 0, -math.inf, dict[str, Tensor]()
+    best_epoch, best_rank, best_weights = 0, (-math.inf, -math.inf), dict[str, Tensor]()
     with progress.running(options.epochs, len(loader)):
         for epoch in range(1, options.epochs + 1):
             started_s = time.perf_counter()
@@ -153,10 +153,10 @@ def _run_epochs(
 
             train_loss = _run_epoch(network, loader, optimizer, schedule, tell)
             scores = score_dataset(network, validation) if len(validation) else None
-            # without validation patches there is nothing to choose by, so the last epoch wins
-            score = scores.average_precision_macro if scores is not None else float(epoch)
-            if score > best_score:
-                best_epoch, best_score = epoch, score
+            # without validation patches there is nothing to choose by, so the last epoch wins; equal rankings go by loss
+            rank = (float(epoch), 0.0) if scores is None else (scores.average_precision_macro, -scores.loss)
+            if rank > best_rank:
+                best_epoch, best_rank = epoch, rank
                 best_weights = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
             log = EpochLog(epoch=epoch, train_loss=train_loss, validation=scores, seconds=round(time.perf_counter() - started_s, 3))
             logs.append(log)

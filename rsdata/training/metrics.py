@@ -5,10 +5,10 @@ counts in micro means, where its false alarms are false alarms.
 """
 
 from collections.abc import Sequence
+from statistics import fmean
 
-import torch
 from torch import Tensor
-from torchmetrics.functional.classification import multilabel_average_precision, multilabel_f1_score
+from torchmetrics.functional.classification import binary_average_precision, binary_f1_score
 
 from rsdata.errors import TrainingError
 from rsdata.records import ClassScore, Scores
@@ -32,27 +32,31 @@ def score_multilabel(probabilities: Tensor, targets: Tensor, classes: Sequence[s
     present = positives > 0
     if not present.any():
         raise TrainingError(f"none of the {len(targets)} patches carries a label, so there is nothing to score")
-    # torchmetrics warns about classes without positives; those are asked for nothing
-    average_precision = torch.full((len(classes),), torch.nan, dtype=torch.float64)
-    average_precision[present] = torch.atleast_1d(
-        multilabel_average_precision(probabilities[:, present], targets[:, present], int(present.sum()), average="none")
-    ).double()
-    f1 = torch.atleast_1d(multilabel_f1_score(probabilities, targets, len(classes), THRESHOLD, average="none")).double()
+    # One class at a time: torchmetrics' multi-label functions refuse a single class and warn of absent ones.
+    scored = [
+        ClassScore(
+            name=name,
+            positives=int(positives[index]),
+            average_precision=_average_precision(probabilities[:, index], targets[:, index]) if present[index] else None,
+            f1=_f1(probabilities[:, index], targets[:, index]),
+        )
+        for index, name in enumerate(classes)
+    ]
     return Scores(
         patches=len(targets),
         loss=loss,
-        average_precision_macro=float(average_precision[present].mean()),
-        average_precision_micro=float(multilabel_average_precision(probabilities, targets, len(classes), average="micro")),
-        f1_macro=float(f1[present].mean()),
-        f1_micro=float(multilabel_f1_score(probabilities, targets, len(classes), THRESHOLD, average="micro")),
-        chance_average_precision_macro=float(positives[present].double().mean() / len(targets)),
-        classes=[
-            ClassScore(
-                name=name,
-                positives=int(positives[index]),
-                average_precision=float(average_precision[index]) if present[index] else None,
-                f1=float(f1[index]),
-            )
-            for index, name in enumerate(classes)
-        ],
+        average_precision_macro=fmean(score.average_precision for score in scored if score.average_precision is not None),
+        average_precision_micro=_average_precision(probabilities.flatten(), targets.flatten()),
+        f1_macro=fmean(score.f1 for score in scored if score.positives),
+        f1_micro=_f1(probabilities.flatten(), targets.flatten()),
+        chance_average_precision_macro=fmean(score.positives / len(targets) for score in scored if score.positives),
+        classes=scored,
     )
+
+
+def _average_precision(probabilities: Tensor, targets: Tensor) -> float:
+    return float(binary_average_precision(probabilities, targets))
+
+
+def _f1(probabilities: Tensor, targets: Tensor) -> float:
+    return float(binary_f1_score(probabilities, targets, THRESHOLD))
