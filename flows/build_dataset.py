@@ -42,6 +42,7 @@ class Event:
 
 on_event: ContextVar[Callable[[Event], None]] = ContextVar("on_event", default=lambda event: None)
 
+
 def _worth_another_try(task: Any, run: Any, state: Any) -> bool:
     """Bad input stays bad; a file system may recover."""
     try:

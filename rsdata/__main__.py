@@ -18,7 +18,13 @@ from rsdata import __version__, steps
 from rsdata.errors import BuildFailed, RsdataError
 from rsdata.recipe import SplitPart, Training, load_recipe
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help="Datasets for deep learning from Sentinel-1 and Sentinel-2.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Datasets for deep learning from Sentinel-1 and Sentinel-2.",
+)
 scenes_app = typer.Typer(no_args_is_help=True, help="Look at products.")
 split_app = typer.Typer(no_args_is_help=True, help="Assign and audit splits of any table with patch ids.")
 shards_app = typer.Typer(no_args_is_help=True, help="Look at shards and check them.")
@@ -84,7 +90,14 @@ def train(
     """Train a baseline on the shards of a built dataset and print its scores."""
     workspace = steps.open_workspace(directory)
     recipe = load_recipe(workspace.recipe)
-    given = {"model": model, "task": task, "bands": bands.split(",") if bands else None, "epochs": epochs, "batch_size": batch_size, "seed": seed}
+    given = {
+        "model": model,
+        "task": task,
+        "bands": bands.split(",") if bands else None,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "seed": seed,
+    }
     base = recipe.training or Training()
     options = Training.model_validate(base.model_dump() | {name: value for name, value in given.items() if value is not None})
     steps.train_baseline(recipe, workspace, options)
@@ -121,7 +134,9 @@ def split_assign(
 
 
 @split_app.command("audit")
-def split_audit(table: Annotated[Path, typer.Argument(help="Parquet file with patch_id and split columns.")], as_json: AsJson = False) -> None:
+def split_audit(
+    table: Annotated[Path, typer.Argument(help="Parquet file with patch_id and split columns.")], as_json: AsJson = False
+) -> None:
     """How far splits lie apart, which patches touch, and how evenly classes are spread."""
     audit = steps.audit_table(table)
     if as_json:
@@ -168,13 +183,17 @@ def verify(directory: Annotated[Path, typer.Argument(help="A built dataset.")], 
     """Check every digest, count and cross-reference of a built dataset."""
     with _bar("verify") as advance:
         manifest, findings = steps.verify_dataset(steps.open_workspace(directory), advance)
-    _print_findings(f"{manifest.name}: {len(manifest.outputs)} files and {manifest.counts['kept']:,} patches as its manifest says", findings, as_json)
+    _print_findings(
+        f"{manifest.name}: {len(manifest.outputs)} files and {manifest.counts['kept']:,} patches as its manifest says", findings, as_json
+    )
 
 
 # --- what people see --------------------------------------------------------------------------------------
 
 
-def _build(recipe: Path, out_dir: Path, workers: int | None, dask: str | None, only: tuple[str, ...] | list[str], as_json: bool = False) -> None:
+def _build(
+    recipe: Path, out_dir: Path, workers: int | None, dask: str | None, only: tuple[str, ...] | list[str], as_json: bool = False
+) -> None:
     from rsdata.flows.build_dataset import Event, build, on_event
 
     asked = load_recipe(recipe)
@@ -296,7 +315,13 @@ def _stages(quiet: bool) -> Iterator[Any]:
     if not err.is_terminal:
         yield _print_event
         return
-    columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[last]}"))
+    columns = (
+        TextColumn("{task.description:<9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[last]}"),
+    )
     with Progress(*columns, console=err) as progress:
         rows: dict[str, Any] = {}
 

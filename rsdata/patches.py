@@ -33,7 +33,9 @@ def grid_of(scene: Sentinel2Scene) -> PatchGrid:
         raise GridError(f"{scene.product} is in EPSG:{scene.epsg}, but tile {tile.name} lies in EPSG:{tile.epsg}", product=scene.product)
     grid = PatchGrid(tile, scene.ul_x_m, scene.ul_y_m, scene.width_m, scene.height_m)
     if not grid.cols or not grid.rows:
-        raise GridError(f"{scene.product} covers {scene.width_m} x {scene.height_m} m, too little for one patch of 1200 m on the tile's grid")
+        raise GridError(
+            f"{scene.product} covers {scene.width_m} x {scene.height_m} m, too little for one patch of 1200 m on the tile's grid"
+        )
     return grid
 
 

@@ -183,9 +183,7 @@ def find_scenes(recipe: Recipe, workspace: Workspace) -> Found:
                 s1_path=str(twin_product.files.path) if twin_product else None,
                 s1=twin_scene,
                 s1_time_gap_h=gap_h,
-                signature=combined_sha256(
-                    {"s2": product.files.signature(), "s1": twin_product.files.signature() if twin_product else ""}
-                ),
+                signature=combined_sha256({"s2": product.files.signature(), "s1": twin_product.files.signature() if twin_product else ""}),
             )
         )
     return Found(pairs, failures)
@@ -279,9 +277,7 @@ def assess_scene(unit: str, recipe: Recipe, workspace: Workspace, threads: int =
         product = scenes.open_sentinel2(Path(pair.s2_path))
         ids = _read_rows("patches", unit, workspace)["patch_id"].to_numpy()
         layers = product.read_all((*scenes.LAYERS, *SENTINEL2.band_names), threads)
-        nodata = np.stack(
-            [quality.missing_fraction(layers[band.name], product.scene.nodata, grid, band.gsd_m) for band in SENTINEL2.bands]
-        )
+        nodata = np.stack([quality.missing_fraction(layers[band.name], product.scene.nodata, grid, band.gsd_m) for band in SENTINEL2.bands])
         table = pd.DataFrame(
             {
                 "patch_id": ids,
@@ -414,9 +410,7 @@ def caption_patches(recipe: Recipe, workspace: Workspace) -> Outcome:
     return _once("captions", "all", workspace, {**key, "labels": recipe.labels.nomenclature}, work)
 
 
-def pack_shards(
-    units: Sequence[str], recipe: Recipe, workspace: Workspace, advance: Callable[[int], None] = lambda n: None
-) -> Outcome:
+def pack_shards(units: Sequence[str], recipe: Recipe, workspace: Workspace, advance: Callable[[int], None] = lambda n: None) -> Outcome:
     """Merge the pixels of all scenes into one shard with its manifest and statistics."""
     folder = workspace.shards(recipe.shards.format)
 
@@ -620,7 +614,11 @@ def _samples(table: gpd.GeoDataFrame, recipe: Recipe, workspace: Workspace) -> l
     chosen = []
     for split in ("train", "validation", "test"):
         rows = table[table["split"] == split]
-        chosen += [rows.iloc[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(SAMPLES_PER_SPLIT, len(rows))).astype(int))] if len(rows) else []
+        chosen += (
+            [rows.iloc[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(SAMPLES_PER_SPLIT, len(rows))).astype(int))]
+            if len(rows)
+            else []
+        )
     samples = []
     with shards.open_shard(workspace.shards(recipe.shards.format)) as shard:
         keys = shard.index.set_index("patch_id")

@@ -113,7 +113,14 @@ class Workspace:
         return receipt if receipt.key == key and whole else None
 
     def write_receipt(
-        self, stage: Stage, unit: str, key: str, inputs: Mapping[str, str], outputs: Iterable[Path], counts: Mapping[str, int], seconds: float
+        self,
+        stage: Stage,
+        unit: str,
+        key: str,
+        inputs: Mapping[str, str],
+        outputs: Iterable[Path],
+        counts: Mapping[str, int],
+        seconds: float,
     ) -> Receipt:
         """Vouch for a unit whose files are written; the last thing a step does."""
         receipt = Receipt(

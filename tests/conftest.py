@@ -32,9 +32,7 @@ def shared_data() -> Path:
 def random_bands(side_px: int = 240, seed: int = 0) -> dict[str, np.ndarray]:
     """Counts for the twelve bands over a square of ``side_px`` pixels at 10 m."""
     rng = np.random.default_rng(seed)
-    return {
-        band.name: rng.integers(900, 6_000, (side_px * 10 // band.gsd_m,) * 2, dtype=np.uint16) for band in SENTINEL2.bands
-    }
+    return {band.name: rng.integers(900, 6_000, (side_px * 10 // band.gsd_m,) * 2, dtype=np.uint16) for band in SENTINEL2.bands}
 
 
 def write_scene(folder: Path, bands: dict[str, np.ndarray], **changes: object) -> Path:

@@ -168,7 +168,18 @@ def test_real_countries_agree_with_the_published_metadata(shared_data):
         rows.append({"epsg": tile.epsg, "ul_x_m": int(x), "ul_y_m": int(y)})
     places = with_footprints(pd.DataFrame(rows))
     centres = shapely.centroid(places.geometry.to_numpy())
-    names = ["Austria", "Belgium", "Finland", "Ireland", "Kosovo", "Lithuania", "Luxembourg", "Portugal", "Republic of Serbia", "Switzerland"]
+    names = [
+        "Austria",
+        "Belgium",
+        "Finland",
+        "Ireland",
+        "Kosovo",
+        "Lithuania",
+        "Luxembourg",
+        "Portugal",
+        "Republic of Serbia",
+        "Switzerland",
+    ]
     borders = shared_data / "borders" / "ne_50m_admin0_europe.geojson"
     same, wrong = 0, set()
     for tile in sorted({patch.tile for patch in ids}):

@@ -13,7 +13,16 @@ from conftest import SENSING, TILE, random_bands, write_scene
 from rsdata.errors import GridError, SceneError
 from rsdata.patches import cut_patches, grid_of
 from rsdata.records import Sentinel1Scene
-from rsdata.scenes import check_complete, check_contents, expand, nearest_in_time, open_sentinel1, open_sentinel2, quality_problem, surface_reflectance
+from rsdata.scenes import (
+    check_complete,
+    check_contents,
+    expand,
+    nearest_in_time,
+    open_sentinel1,
+    open_sentinel2,
+    quality_problem,
+    surface_reflectance,
+)
 from rsdata.sensors import SENTINEL2
 from rsdata.testing import write_s1_pair
 

@@ -77,10 +77,14 @@ def _find_codes(path: Path, layer: str | None, code_column: str | None) -> tuple
         layers = [layer] if layer else [str(name) for name, _ in pyogrio.list_layers(path)]
         seen = {name: pyogrio.read_info(path, layer=name) for name in layers}
     except (DataSourceError, DataLayerError) as error:
-        raise LabelError(f"{path} cannot be opened as vectors ({error}); expected a GeoPackage or another GDAL format", path=str(path)) from error
+        raise LabelError(
+            f"{path} cannot be opened as vectors ({error}); expected a GeoPackage or another GDAL format", path=str(path)
+        ) from error
     for name, info in seen.items():
         fields = [str(item) for item in info["fields"]]
-        column = code_column if code_column in fields else next((f for f in fields if code_column is None and _CODE_COLUMN.fullmatch(f)), None)
+        column = (
+            code_column if code_column in fields else next((f for f in fields if code_column is None and _CODE_COLUMN.fullmatch(f)), None)
+        )
         if column is None:
             continue
         if info["crs"] is None:

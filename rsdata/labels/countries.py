@@ -34,16 +34,21 @@ def nearest_countries(
     try:
         fields = [str(item) for item in pyogrio.read_info(path)["fields"]]
     except (DataSourceError, DataLayerError) as error:
-        raise LabelError(f"{path} cannot be opened as vectors ({error}); name a country layer under countries.path", path=str(path)) from error
+        raise LabelError(
+            f"{path} cannot be opened as vectors ({error}); name a country layer under countries.path", path=str(path)
+        ) from error
     if name_column not in fields:
         raise LabelError(
-            f"{path.name} has no column {name_column}, only {', '.join(sorted(fields))}; name it under countries.name_column", path=str(path)
+            f"{path.name} has no column {name_column}, only {', '.join(sorted(fields))}; name it under countries.name_column",
+            path=str(path),
         )
     countries = gpd.read_file(path, columns=[name_column]).to_crs(4326)
     if names is not None:
         unknown = sorted(set(names) - set(countries[name_column]))
         if unknown:
-            raise LabelError(f"{path.name} has no country {', '.join(unknown)}; see its column {name_column}", path=str(path), names=unknown)
+            raise LabelError(
+                f"{path.name} has no country {', '.join(unknown)}; see its column {name_column}", path=str(path), names=unknown
+            )
         countries = countries[countries[name_column].isin(names)]
     middle_lon, middle_lat = float(np.mean(lon)), float(np.mean(lat))
     reach = shapely.box(middle_lon - REACH_DEGREES, middle_lat - REACH_DEGREES, middle_lon + REACH_DEGREES, middle_lat + REACH_DEGREES)

@@ -74,7 +74,9 @@ def open_sentinel1(path: Path) -> Sentinel1Product:
     files = list_files(path)
     bands: dict[str, str] = {}
     for band in SENTINEL1.band_names:
-        found = sorted(f for f in files.sizes if f.lower().endswith((f"_{band.lower()}.tif", f"_{band.lower()}.tiff")) or f.upper() == f"{band}.TIF")
+        found = sorted(
+            f for f in files.sizes if f.lower().endswith((f"_{band.lower()}.tif", f"_{band.lower()}.tiff")) or f.upper() == f"{band}.TIF"
+        )
         if len(found) != 1:
             raise SceneError(
                 f"{path} holds {len(found) or 'no'} GeoTIFF for {band}; expected one named …_{band}.tif, terrain corrected and in decibel",

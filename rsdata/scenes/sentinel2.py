@@ -142,7 +142,9 @@ def open_sentinel2(path: Path) -> Sentinel2Product:
     if MANIFEST not in files.sizes:
         raise SceneError(f"{path} has no {MANIFEST}; expected a Sentinel-2 product in the SAFE format", path=str(path))
     listed = _listed_files(files)
-    product_xml = _only(files, [name for name in listed if re.fullmatch(r"MTD_MSIL(1C|2A)\.xml", PurePosixPath(name).name)], "MTD_MSIL2A.xml")
+    product_xml = _only(
+        files, [name for name in listed if re.fullmatch(r"MTD_MSIL(1C|2A)\.xml", PurePosixPath(name).name)], "MTD_MSIL2A.xml"
+    )
     tile_xml = _only(files, [name for name in listed if PurePosixPath(name).name == "MTD_TL.xml"], "MTD_TL.xml")
     reader = _Metadata(files, files.read_xml(product_xml), product_xml)
     tile = _Metadata(files, files.read_xml(tile_xml), tile_xml)
@@ -251,7 +253,8 @@ class _Metadata:
         text = self.root.findtext(f".//{{*}}{tag}")
         if text is None or not text.strip():
             raise SceneError(
-                f"{self.files.path}: {self.name} does not state {tag.replace('{*}', '')}; fetch the product again", path=str(self.files.path)
+                f"{self.files.path}: {self.name} does not state {tag.replace('{*}', '')}; fetch the product again",
+                path=str(self.files.path),
             )
         return text.strip()
 

@@ -172,7 +172,11 @@ def pack(
         grid="MGRS tile, patches of 1200 m from its upper-left corner, UTM",
         bands=[
             _band_info(
-                sensor, band, offsets.get(band.name, [0.0]), quantification, gathered[sensor.name, band.name].result() if (sensor.name, band.name) in gathered else None
+                sensor,
+                band,
+                offsets.get(band.name, [0.0]),
+                quantification,
+                gathered[sensor.name, band.name].result() if (sensor.name, band.name) in gathered else None,
             )
             for sensor in sensors
             for band in sensor.bands
@@ -261,7 +265,9 @@ def verify_shard(path: Path, advance: Callable[[int], None] = lambda n: None) ->
             return [f"{file.path} is missing; the shard is incomplete"]
         found = _artifact(path, file.path)
         if found != file:
-            findings.append(f"{file.path} has {found.bytes} bytes and digest {found.sha256[:12]}…; the manifest says {file.bytes} and {file.sha256[:12]}…")
+            findings.append(
+                f"{file.path} has {found.bytes} bytes and digest {found.sha256[:12]}…; the manifest says {file.bytes} and {file.sha256[:12]}…"
+            )
     with Shard(path) as shard:
         if len(shard) != manifest.keys:
             findings.append(f"the database has {len(shard)} keys; the manifest says {manifest.keys}")
@@ -284,7 +290,9 @@ def verify_shard(path: Path, advance: Callable[[int], None] = lambda n: None) ->
                     findings.append(str(error))
                     continue
                 if found_layout != layouts[sensor]:
-                    findings.append(f"{key} holds {json.dumps({k: str(v) for k, v in found_layout.items()})}, not the bands the manifest states")
+                    findings.append(
+                        f"{key} holds {json.dumps({k: str(v) for k, v in found_layout.items()})}, not the bands the manifest states"
+                    )
             advance(1)
     return findings
 

@@ -120,7 +120,9 @@ class LmdbStore:
             try:
                 self._env = _acquire(self.path)
             except lmdb.Error as error:
-                raise ShardError(f"{self.path / DATA_FILE} is not an LMDB database ({error}); make the shard again", path=str(self.path)) from error
+                raise ShardError(
+                    f"{self.path / DATA_FILE} is not an LMDB database ({error}); make the shard again", path=str(self.path)
+                ) from error
             self._pid = os.getpid()
         return self._env
 

@@ -25,4 +25,6 @@ def decode(value: bytes, key: str) -> dict[str, np.ndarray]:
     try:
         return load(value)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise ShardError(f"the value of {key} is not a safetensors dictionary ({error}); the shard is damaged, make it again", key=key) from error
+        raise ShardError(
+            f"the value of {key} is not a safetensors dictionary ({error}); the shard is damaged, make it again", key=key
+        ) from error
