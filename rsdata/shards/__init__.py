@@ -266,7 +266,7 @@ def verify_shard(path: Path, advance: Callable[[int], None] = lambda n: None) ->
         found = _artifact(path, file.path)
         if found != file:
             findings.append(
-                f"{file.path} has {found.bytes} bytes and digest {found.sha256[:12]}…; the manifest says {file.bytes} and {file.sha256[:12]}…"
+                f"{file.path} has {found.bytes} bytes and digest {found.sha256[:9]}…; the manifest says {file.bytes} and {file.sha256[:9]}…"
             )
     with Shard(path) as shard:
         if len(shard) != manifest.keys:

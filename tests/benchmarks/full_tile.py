@@ -1,0 +1,89 @@
+"""Build one full-size tile and print wall time per stage and peak memory.
+
+    python tests/benchmarks/full_tile.py [--out DIR] [--workers N]
+
+The scene (10980 x 10980 pixels, twelve bands, Sentinel-1, land cover) is synthetic and made first; making it does not
+count. Decoding is timed on its own, with the threads the build uses, so that the time outside it can be told.
+Exits 1 if peak memory passes 6 GiB or the time outside decoding passes the time inside it.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+MAX_PEAK_GIB = 6.0
+
+RECIPE = {
+    "name": "full-tile",
+    "synthetic": {
+        "tiles": ["33UUP"],
+        "dates": ["2023-06-12T10:10:31Z"],
+        "raster_px": [10980, 10980],
+        "offset_px": [0, 0],
+        "cell_m": 1500,
+        "clouds": 12,
+        "seed": 1,
+    },
+}
+
+DECODE = """
+import sys, time
+from pathlib import Path
+from rsdata.scenes import LAYERS, open_sentinel2
+from rsdata.sensors import SENTINEL2
+start = time.monotonic()
+product = open_sentinel2(Path(sys.argv[1]))
+product.read_all((*LAYERS, *SENTINEL2.band_names), int(sys.argv[2]))
+print(time.monotonic() - start)
+"""
+
+
+def run(*command: object) -> tuple[str, float, float]:
+    """Standard output, wall seconds and peak memory in GiB of a command and what it starts."""
+    start = time.monotonic()
+    result = subprocess.run([sys.executable, *map(str, command)], check=True, stdout=subprocess.PIPE, text=True)
+    return result.stdout, time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="folder to build in; kept, and its scene used again")
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        root = arguments.out or Path(scratch)
+        root.mkdir(parents=True, exist_ok=True)
+        recipe = root / "recipe.yaml"
+        recipe.write_text(yaml.safe_dump(RECIPE), encoding="utf-8")
+        inputs = root / "dataset"
+        make = "import sys; from pathlib import Path; from rsdata import steps; from rsdata.recipe import load_recipe; "
+        make += "from rsdata.workspace import Workspace; steps.make_inputs(load_recipe(Path(sys.argv[1])), Workspace.create(Path(sys.argv[2])), print)"
+        subprocess.run([sys.executable, "-c", make, recipe, inputs], check=True)
+        (scene,) = (inputs / "inputs" / "sentinel2").glob("*.SAFE")
+        made_gib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+        decode_s = float(run("-c", DECODE, scene, arguments.workers)[0])
+        printed, wall_s, peak_gib = run("-m", "rsdata", "build", recipe, "--out", inputs, "--workers", arguments.workers, "--json")
+        stages = json.loads(printed)["stages"]
+        print(f"{'stage':<10} {'seconds':>8}")
+        for stage, tally in stages.items():
+            if stage != "inputs":
+                print(f"{stage:<10} {tally['seconds']:>8.1f}")
+        inside_s = sum(tally["seconds"] for stage, tally in stages.items() if stage != "inputs")
+        print(f"{'all':<10} {inside_s:>8.1f}   (command {wall_s:.1f} s, the rest is start-up)")
+        print(f"decoding   {decode_s:>8.1f}   alone, {arguments.workers} threads")
+        print(f"outside / inside decoding: {(inside_s - decode_s) / decode_s:.2f}")
+        print(f"peak memory: {peak_gib:.2f} GiB (making the scene took {made_gib:.2f} GiB)")
+        missed = peak_gib > MAX_PEAK_GIB or inside_s - decode_s > decode_s
+        print("missed" if missed else "held")
+        return int(missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
