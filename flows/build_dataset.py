@@ -4,13 +4,16 @@ Tasks run steps in worker processes (or on a Dask cluster) and pass only records
 be used is set down as a failure and does not stop the others.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from prefect import flow, task
@@ -169,5 +172,12 @@ def _executor(workers: int, scenes: int, dask: str | None) -> Iterator[tuple[Exe
         with ThreadPoolExecutor(max_workers=1) as pool:
             yield pool, threads
         return
-    with ProcessPoolExecutor(max_workers=at_once, mp_context=get_context("spawn")) as processes:
+    with ProcessPoolExecutor(max_workers=at_once, mp_context=get_context("spawn"), initializer=_die_with_parent) as processes:
         yield processes, threads
+
+
+def _die_with_parent() -> None:
+    """End this worker if the build is killed; it would wait for work forever otherwise."""
+    parent = parent_process()
+    if parent is not None:
+        Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()

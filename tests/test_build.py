@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +138,41 @@ def test_the_flow_gives_the_same_bytes_on_two_workers_trains_and_then_has_nothin
     assert second.returncode == 0, second.stderr
     assert "Everything was finished before; nothing was done." in second.stdout
     assert "done in" not in second.stderr
+
+
+def test_a_build_that_is_killed_goes_on_and_ends_the_same(built, small_recipe, tmp_path):
+    """Killed at two moments, drawn with a seed, between the first receipt and the last."""
+    root = tmp_path / "killed"
+    environment = os.environ | {"PREFECT_HOME": str(tmp_path), "CI": "true"}
+    command = [sys.executable, "-m", "rsdata", "build", str(small_recipe), "--out", str(root), "--workers", "2", *_up_to_catalog()]
+    rng = np.random.default_rng(4)
+    for _ in range(2):
+        before = len(list(root.glob("receipts/*/*.json")))
+        goal = before + int(rng.integers(1, 5))
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, start_new_session=True)
+        while process.poll() is None and len(list(root.glob("receipts/*/*.json"))) < goal:
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (root / "manifest.json").exists()
+    assert subprocess.run(command, capture_output=True, env=environment, timeout=300, check=False).returncode == 0
+    assert digests(root) == digests(built.root)
+    # What was written aside by the killed processes carries no final name.
+    assert all(".part" in path.name for path in root.rglob(".*") if path.is_file())
+
+
+def _up_to_catalog() -> list[str]:
+    stages = ("scenes", "patches", "labels", "quality", "splits", "captions", "shards", "catalog")
+    return [part for stage in stages for part in ("--only", stage)]
+
+
+def test_a_dask_cluster_gives_the_same_bytes(built, small_recipe, tmp_path, command_line):
+    distributed = pytest.importorskip("distributed")
+    root = tmp_path / "dask"
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None) as cluster:
+        result = command_line("build", small_recipe, "--out", root, "--dask", cluster.scheduler_address, *_up_to_catalog())
+    assert result.returncode == 0, result.stderr
+    assert digests(root) == digests(built.root)
 
 
 @pytest.fixture

@@ -33,6 +33,15 @@ RECIPE = {
     },
 }
 
+MAKE = """
+import sys
+from pathlib import Path
+from rsdata import steps
+from rsdata.recipe import load_recipe
+from rsdata.workspace import Workspace
+steps.make_inputs(load_recipe(Path(sys.argv[1])), Workspace.create(Path(sys.argv[2])), print)
+"""
+
 DECODE = """
 import sys, time
 from pathlib import Path
@@ -63,9 +72,7 @@ def main() -> int:
         recipe = root / "recipe.yaml"
         recipe.write_text(yaml.safe_dump(RECIPE), encoding="utf-8")
         inputs = root / "dataset"
-        make = "import sys; from pathlib import Path; from rsdata import steps; from rsdata.recipe import load_recipe; "
-        make += "from rsdata.workspace import Workspace; steps.make_inputs(load_recipe(Path(sys.argv[1])), Workspace.create(Path(sys.argv[2])), print)"
-        subprocess.run([sys.executable, "-c", make, recipe, inputs], check=True)
+        subprocess.run([sys.executable, "-c", MAKE, recipe, inputs], check=True)
         (scene,) = (inputs / "inputs" / "sentinel2").glob("*.SAFE")
         made_gib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         decode_s = float(run("-c", DECODE, scene, arguments.workers)[0])
