@@ -66,6 +66,8 @@ _LOCK = threading.Lock()
 def _acquire(path: Path) -> lmdb.Environment:
     place = (os.getpid(), path.resolve())
     with _LOCK:
+        for inherited in [other for other in _ENVIRONMENTS if other[1] == place[1] and other[0] != place[0]]:
+            _ENVIRONMENTS.pop(inherited)[0].close()  # came through a fork, where LMDB must not use it
         if place in _ENVIRONMENTS:
             env, users = _ENVIRONMENTS[place]
         else:
