@@ -114,7 +114,6 @@ def test_ids_follow_the_published_metadata(shared_data):
     assert all(str(PatchId.parse(text)) == text for text in table["patch_id"].to_pylist())
 
 
-@pytest.mark.xfail(strict=True, reason="published Sentinel-1 names write single digits without a zero: 32TMT_0_22")
 def test_sentinel_1_ids_follow_the_published_metadata(shared_data):
     table = pq.read_table(shared_data / "bigearthnet_v2" / "metadata_sample" / "metadata_3tiles.parquet")
     for text, s1_name in zip(table["patch_id"].to_pylist(), table["s1_name"].to_pylist(), strict=True):
