@@ -22,7 +22,7 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from rsdata import steps
-from rsdata.errors import BuildFailed, RsdataError, WorkspaceError
+from rsdata.errors import BuildFailed, RecipeError, RsdataError, WorkspaceError
 from rsdata.recipe import Recipe, load_recipe
 from rsdata.workspace import Workspace
 
@@ -78,12 +78,14 @@ def build_dataset(recipe_path: Path, root: Path, workers: int = 1, dask: str | N
     tell = on_event.get()
     recipe, workspace = load_recipe(recipe_path), Workspace.create(root)
     wanted = tuple(only) or (*SCENE_STAGES, *DATASET_STAGES)
+    if unknown := sorted(set(wanted) - {*SCENE_STAGES, *DATASET_STAGES}):
+        raise RecipeError(f"there is no stage {', '.join(unknown)}; stages are {', '.join((*SCENE_STAGES, *DATASET_STAGES))}")
 
     if made := steps.make_inputs(recipe, workspace, lambda line: tell(Event("inputs", note=line))):
         _tell(tell, made)
     found = steps.find_scenes(recipe, workspace)
     failures = list(found.failures)
-    with _executor(workers, len(found.pairs), dask) as (pool, threads):
+    with _executor(workers, steps.scenes_at_once(found.pairs, workers), dask) as (pool, threads):
         units, broken = _scene_stages(pool, threads, found, recipe, workspace, [s for s in SCENE_STAGES if s in wanted])
     failures += broken
     if not units:
@@ -92,7 +94,7 @@ def build_dataset(recipe_path: Path, root: Path, workers: int = 1, dask: str | N
     for stage, step in {
         "splits": lambda: steps.assign_splits(units, recipe, workspace),
         "captions": lambda: steps.caption_patches(recipe, workspace),
-        "shards": lambda: steps.pack_shards(units, recipe, workspace),
+        "shards": lambda: steps.pack_shards(units, recipe, workspace, _counter(tell, "shards", "entries")),
         "catalog": lambda: steps.write_manifest(units, failures, recipe, workspace),
         "training": lambda: recipe.training and steps.train_baseline(recipe, workspace, recipe.training),
         "report": lambda: steps.write_report(recipe, workspace),
@@ -152,13 +154,26 @@ def _scene_stages(
     return [pair.unit for pair in found.pairs if pair.unit not in failures], [failures[unit] for unit in sorted(failures)]
 
 
+def _counter(tell: Callable[[Event], None], stage: str, things: str, every: int = 1000) -> Callable[[int], None]:
+    """Count what a long stage has done, and tell now and then."""
+    count = 0
+
+    def advance(n: int) -> None:
+        nonlocal count
+        count += n
+        if count % every < n:
+            tell(Event(stage, note=f"{count:,} {things}"))
+
+    return advance
+
+
 def _tell(tell: Callable[[Event], None], outcome: steps.Outcome) -> None:
     receipt = outcome.receipt
     tell(Event(receipt.stage, receipt.unit, skipped=outcome.skipped, seconds=receipt.seconds))
 
 
 @contextmanager
-def _executor(workers: int, scenes: int, dask: str | None) -> Iterator[tuple[Executor, int]]:
+def _executor(workers: int, at_once: int, dask: str | None) -> Iterator[tuple[Executor, int]]:
     """Where steps run, and how many threads each may use to decode bands."""
     if dask is not None:
         from distributed import Client
@@ -166,7 +181,6 @@ def _executor(workers: int, scenes: int, dask: str | None) -> Iterator[tuple[Exe
         with Client(dask) as client:
             yield client.get_executor(pure=False, retries=1), 1
         return
-    at_once = max(1, min(workers, scenes))
     threads = max(1, workers // at_once)
     if at_once == 1:
         with ThreadPoolExecutor(max_workers=1) as pool:

@@ -101,6 +101,7 @@ def train(
     base = recipe.training or Training()
     options = Training.model_validate(base.model_dump() | {name: value for name, value in given.items() if value is not None})
     steps.train_baseline(recipe, workspace, options)
+    steps.write_report(recipe.model_copy(update={"training": options}), workspace)
     _print_training(workspace, options.model, as_json)
 
 
@@ -197,6 +198,8 @@ def _build(
     from rsdata.flows.build_dataset import Event, build, on_event
 
     asked = load_recipe(recipe)
+    if not as_json:
+        err.print(f"Building {asked.name} in {out_dir} ...", soft_wrap=True)
     done: dict[str, dict[str, float]] = {}
     with _stages(quiet=as_json) as show:
 

@@ -15,6 +15,7 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import psutil
 import yaml
 from rasterio.transform import from_origin
 
@@ -56,6 +57,7 @@ from rsdata.workspace import (
 
 MAP_PIXEL_M = 10  # of the reference map
 SAMPLES_PER_SPLIT = 8  # patches shown in the report
+_PROCESS_BYTES = 300 * 2**20  # of a worker before it has read anything
 RGB = ("B04", "B03", "B02")
 RGB_REFLECTANCE = 0.25  # reflectance shown as white
 S1_DB = (-22.0, -2.0)  # backscatter shown as black and as white
@@ -187,6 +189,20 @@ def find_scenes(recipe: Recipe, workspace: Workspace) -> Found:
             )
         )
     return Found(pairs, failures)
+
+
+def scenes_at_once(pairs: Sequence[ScenePair], workers: int) -> int:
+    """How many scenes may be worked on at a time, by cores asked for, scenes there are, and memory that is free."""
+    largest = max((_scene_bytes(pair) for pair in pairs), default=1)
+    return max(1, min(workers, len(pairs), psutil.virtual_memory().available // largest))
+
+
+def _scene_bytes(pair: ScenePair) -> int:
+    """Memory one scene takes while it is assessed: its decoded rasters, and a third for decoders and copies."""
+    sensors = [SENTINEL2, REFERENCE_MAP, *([SENTINEL1] if pair.s1 else [])]
+    per_m2 = sum(np.dtype(band.dtype).itemsize / band.gsd_m**2 for sensor in sensors for band in sensor.bands)
+    per_m2 += sum(1 / gsd_m**2 for gsd_m in scenes.LAYERS.values())
+    return int(pair.s2.width_m * pair.s2.height_m * per_m2 * 4 / 3) + _PROCESS_BYTES
 
 
 # --- one scene --------------------------------------------------------------------------------------------
@@ -504,7 +520,7 @@ def train_baseline(recipe: Recipe, workspace: Workspace, options: Training) -> O
 
 
 def write_report(recipe: Recipe, workspace: Workspace) -> Outcome:
-    """Draw the dataset on one page: map, balance, samples, audit, drops, scores."""
+    """Draw the dataset on one page: map, balance, samples, audit, drops, and the scores of the recipe's model."""
     model = recipe.training.model if recipe.training else ""
     metrics = workspace.metrics(model)
     manifest = read_record(workspace.manifest, Manifest)

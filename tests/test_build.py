@@ -175,12 +175,19 @@ def test_a_dask_cluster_gives_the_same_bytes(built, small_recipe, tmp_path, comm
     assert digests(root) == digests(built.root)
 
 
+def zip_product(safe: Path) -> None:
+    """Put a zip in the place of a product's folder."""
+    shutil.make_archive(str(safe.with_suffix("")), "zip", safe.parent, safe.name)
+    shutil.rmtree(safe)
+
+
 @pytest.fixture
 def mixed(made_safe, built, tmp_path) -> Path:
-    """A recipe over two good scenes and one for each way a scene can be bad."""
+    """A recipe over two good scenes, one of them a zip, and one for each way a scene can be bad."""
     folder = tmp_path / "scenes"
     for index, day in enumerate((1, 2)):
         write_scene(folder, random_bands(seed=index), sensing=_day(day), ul_x_m=TILE.ul_x_m + 9600, ul_y_m=TILE.ul_y_m - 48000)
+    zip_product(next(folder.glob("*20230602T*.SAFE")))
     truncated = write_scene(folder, random_bands(seed=5), sensing=_day(3), ul_x_m=TILE.ul_x_m + 9600, ul_y_m=TILE.ul_y_m - 48000)
     (file,) = truncated.rglob("*_B05_20m.jp2")
     file.write_bytes(file.read_bytes()[:1000])
@@ -313,6 +320,35 @@ def test_the_demo_recipe_is_valid_and_installed_with_the_package():
     path = resources.files("rsdata.catalogs") / "recipes" / "demo.yaml"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert load_recipe(Path(str(path))).name == content["name"] == "demo"
+
+
+def test_an_unknown_stage_is_refused_with_those_there_are(small_recipe, tmp_path, command_line):
+    result = command_line("build", small_recipe, "--out", tmp_path / "out", "--only", "label")
+    assert result.returncode == 1
+    assert "there is no stage label; stages are scenes, patches, labels" in result.stderr
+
+
+def test_scenes_at_once_are_bounded_by_cores_scenes_and_memory(built, small_recipe, monkeypatch):
+    pairs = steps.find_scenes(load_recipe(small_recipe), built).pairs
+    assert steps.scenes_at_once(pairs, 8) == 2
+    assert steps.scenes_at_once(pairs, 1) == 1
+    whole = pairs[0].model_copy(update={"s2": pairs[0].s2.model_copy(update={"width_m": 109_800, "height_m": 109_800})})
+
+    class Memory:
+        available = 8 * 2**30
+
+    monkeypatch.setattr(steps.psutil, "virtual_memory", Memory)
+    assert steps.scenes_at_once([whole] * 8, 8) == 2  # a whole tile takes about 3.6 GiB
+
+
+def test_a_model_trained_later_is_scored_in_the_report(built, tmp_path):
+    copy = Path(shutil.copytree(built.root, tmp_path / "copy", copy_function=shutil.copy2))
+    result = CliRunner().invoke(app, ["train", str(copy), "--bands", "B04,VH", "--epochs", "1", "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["bands"] == ["B04", "VH"]
+    assert "(B04, VH), task multilabel" in (copy / "report" / "index.html").read_text()
+    refused = CliRunner().invoke(app, ["train", str(copy), "--bands", "B4"])
+    assert "B4" in str(refused.exception)
 
 
 def test_build_failed_is_raised_if_no_scene_can_be_used(tmp_path, built, command_line):
