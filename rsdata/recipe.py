@@ -45,7 +45,26 @@ class Scenes(Part):
     sentinel2: list[str] = Field(min_length=1)
     sentinel1: list[str] = []
     max_s1_gap_h: float = Field(72, gt=0, description="largest time between the two sensors, hours")
+    prefer_s1_orbit: Literal["ASCENDING", "DESCENDING"] | None = Field(None, description="taken first, whatever the time gap")
     require_s1: bool = Field(True, description="drop patches that have no Sentinel-1 pixels")
+
+
+class Sen2cor(Part):
+    """How Level-1C products are corrected; with this part, ``scenes.sentinel2`` may name such products."""
+
+    program: str | None = Field(None, description="L2A_Process; from RSDATA_SEN2COR or PATH if absent")
+    resolution: Literal[10, 20, 60] = Field(10, description="metres; only 10 gives all bands")
+    processing_baseline: str | None = Field(None, pattern=r"^\d\d\.\d\d$", description="written into the product; 99.99 if absent")
+    gipp: str | None = Field(None, description="L2A_GIPP.xml; sen2cor's own if absent")
+    gipp_sc: str | None = Field(None, description="GIPP of the scene classification")
+    gipp_ac: str | None = Field(None, description="GIPP of the atmospheric correction")
+    gipp_pb: str | None = Field(None, description="GIPP of the processing baseline")
+    dem: str | None = Field(None, description="folder of the DEM's tiles; without, the ground is taken as flat")
+    home: str | None = Field(None, description="SEN2COR_HOME: cfg, dem and log")
+    tables: str | None = Field(None, description="SEN2COR_BIN: where sen2cor's look-up tables lie")
+    timeout_s: float = Field(3 * 3600, gt=0, description="longest run of one attempt, seconds")
+    retries: int = Field(1, ge=0, description="attempts after the first, where another may help")
+    at_once: int | None = Field(None, ge=1, description="scenes at a time; one per 8 GiB of free memory if absent")
 
 
 class Labels(Part):
@@ -119,6 +138,7 @@ class Recipe(Part):
     attribution: list[str] = []
     synthetic: Synthetic | None = None
     scenes: Scenes | None = None
+    sen2cor: Sen2cor | None = None
     labels: Labels = Labels()
     countries: Countries | None = None
     quality: Quality = Quality()
@@ -144,6 +164,8 @@ class Recipe(Part):
             raise ValueError("a recipe names either `scenes` to read or `synthetic` scenes to make, and not both")
         if self.scenes is not None and self.labels.path is None:
             raise ValueError("`labels.path` is missing; name the file with the land cover polygons")
+        if self.sen2cor is not None and self.sen2cor.resolution != 10:
+            raise ValueError(f"`sen2cor.resolution` is {self.sen2cor.resolution}; a dataset needs all bands, which only 10 gives")
         return self
 
 

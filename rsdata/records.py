@@ -27,7 +27,7 @@ SEASONS: tuple[Season, ...] = get_args(Season)
 DropReason = Literal["product_quality", "nodata", "unlabeled", "cloud_or_shadow", "snow", "no_s1", "s1_nodata"]
 DROP_REASONS: tuple[DropReason, ...] = get_args(DropReason)
 
-Stage = Literal["inputs", "scenes", "patches", "labels", "quality", "splits", "captions", "shards", "catalog", "training", "report"]
+Stage = Literal["inputs", "correct", "scenes", "patches", "labels", "quality", "splits", "captions", "shards", "catalog", "training", "report"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
@@ -183,23 +183,47 @@ class Sentinel1Scene(Record):
     ul_y_m: float
     width_m: float
     height_m: float
+    orbit_direction: str | None = Field(None, description="ASCENDING or DESCENDING, where the product states it")
     bands: dict[str, str]
 
 
+class Sentinel1Match(Record):
+    """A Sentinel-1 scene over the same ground as a Sentinel-2 scene."""
+
+    path: str
+    scene: Sentinel1Scene
+    time_gap_h: float = Field(description="Sentinel-1 minus Sentinel-2 acquisition time, hours")
+
+
 class ScenePair(Record):
-    """One unit of work: a Sentinel-2 scene, and the Sentinel-1 scene that goes with it, if any."""
+    """One unit of work: a Sentinel-2 scene, and the Sentinel-1 scenes that may go with it, the first choice first."""
 
     s2_path: str
     s2: Sentinel2Scene
-    s1_path: str | None
-    s1: Sentinel1Scene | None
-    s1_time_gap_h: float | None
+    s1: list[Sentinel1Match]
     signature: str = Field(description="quick mark of the files of both products: names, sizes, times")
     inputs_sha256: str | None = Field(None, description="digest over the contents of both products, once they were read")
 
     @property
     def unit(self) -> str:
         return self.s2.scene_id
+
+
+class Coregistration(Record):
+    """How far a scene's backscatter lies off its optical bands, by correlating edges; a check, never a correction."""
+
+    s2_product: str
+    s1_product: str
+    south_px: float = Field(description="shift of Sentinel-1 southward, 10 m pixels, median over blocks")
+    east_px: float = Field(description="shift of Sentinel-1 eastward, 10 m pixels, median over blocks")
+    spread_px: float = Field(description="median absolute deviation over blocks; above 1 px the shift says little")
+    blocks: int
+
+
+class Coregistrations(Record):
+    """The check of every Sentinel-1 scene that was read for one Sentinel-2 scene."""
+
+    scenes: list[Coregistration]
 
 
 class BoundingBox(Record):
@@ -388,6 +412,86 @@ class Failure(Record):
     message: str
 
 
+# What may be asked of a catalogue: Sentinel-2 by its product type, Sentinel-1 IW GRD with VV and VH.
+ProductType = Literal["S2MSI2A", "S2MSI1C", "S1GRD"]
+
+
+class RemoteFile(Record):
+    """One file that can be fetched, as a catalogue or a server's listing gives it."""
+
+    path: str = Field(description="place inside the product's folder, or the name of a zip")
+    href: str = Field(description="https://… or s3://bucket/key")
+    bytes: int | None = Field(None, description="size, where it is known beforehand")
+    checksum: str | None = Field(None, description="as the catalogue gives it: a multihash in hexadecimal, or a bare MD5")
+
+
+class RemoteProduct(Record):
+    """A product that a catalogue offers, whole as one zip, or as a folder of objects, or both."""
+
+    product: str = Field(description="product name without .SAFE")
+    product_type: ProductType
+    tile_id: str | None
+    datetime: datetime
+    cloud_cover: float | None = Field(description="percent")
+    baseline: str | None = Field(description="processing baseline such as 05.09")
+    archive: RemoteFile | None
+    folder: str | None = Field(description="s3://bucket/…/<product>.SAFE")
+    files: list[RemoteFile] = Field(default_factory=list, description="files of the folder that the catalogue itself vouches for")
+
+
+class FetchedFile(Record):
+    """How far one file has come; what it says of bytes on disk was synced before it was written down."""
+
+    path: str
+    bytes: int | None = Field(description="size the server states; unknown where it sends without one")
+    mark: str | None = Field(None, description="ETag or date the server gave; another one means another file")
+    offset: int = Field(0, description="bytes on disk")
+    sha256: str | None = Field(None, description="digest of the finished file")
+    verified: str | None = Field(None, description="what the finished file was compared with: size, or size and an algorithm")
+
+
+class Download(Record):
+    """What has become of one product that was asked for; lies in ``downloads/``."""
+
+    product: str
+    state: Literal["wanted", "partial", "done", "failed"]
+    source: Literal["archive", "folder"]
+    path: str | None = Field(None, description="the finished product, below the folder it was fetched into")
+    files: list[FetchedFile] = Field(default_factory=list)
+    reason: str | None = Field(None, description="why it failed")
+    notes: list[str] = Field(default_factory=list, description="what could not be verified, and other things worth knowing")
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.offset for file in self.files)
+
+
+class Correction(Record):
+    """How a Level-2A product came out of a Level-1C product; lies in ``parts/correct/``."""
+
+    source: str = Field(description="Level-1C product name")
+    source_sha256: str = Field(description="digest over the contents of the Level-1C product")
+    product: str = Field(description="Level-2A product name")
+    folder: str = Field(description="where the Level-2A product lies below the workspace")
+    sen2cor_version: str
+    resolution: int = Field(description="metres")
+    command: list[str]
+    mended: list[str] = Field(description="what the download lacked and was added to the copy that was corrected")
+    attempts: int
+
+
+class Quarantine(Record):
+    """Why a product was not corrected; ``reason.json`` beside the log and what was left of the output."""
+
+    source: str = Field(description="Level-1C product name")
+    path: str = Field(description="where it lies")
+    error: str
+    message: str
+    sen2cor_version: str | None
+    command: list[str]
+    attempts: int
+
+
 class SplitPair(Record):
     """How far two splits lie apart."""
 
@@ -428,6 +532,7 @@ class Manifest(Record):
     counts: dict[str, int]
     dropped: dict[str, int]
     splits: dict[str, int]
+    coregistration: list[Coregistration]
     failures: list[Failure]
     outputs: list[Artifact]
 
@@ -481,7 +586,7 @@ class TrainingReport(Record):
 
 RECORDS: tuple[type[Record], ...] = (
     Sentinel2Scene, Sentinel1Scene, ScenePair, PatchRow, PatchFacts, CaptionRow, ShardManifest, ShardIndexRow,
-    Receipt, Failure, SplitAudit, Manifest, TrainingReport,
+    Receipt, Failure, Correction, Quarantine, RemoteProduct, Download, Coregistrations, SplitAudit, Manifest, TrainingReport,
 )  # fmt: skip
 
 # The columns of the metadata published with BigEarthNet v2.

@@ -25,6 +25,8 @@ from rsdata.grid import PatchGrid
 from rsdata.recipe import Countries, Recipe, SplitPart, Training
 from rsdata.records import (
     CaptionRow,
+    Coregistration,
+    Coregistrations,
     Failure,
     InputDigest,
     Manifest,
@@ -35,6 +37,7 @@ from rsdata.records import (
     PatchQuality,
     Receipt,
     ScenePair,
+    Sentinel1Match,
     ShardManifest,
     SplitAudit,
     Stage,
@@ -147,7 +150,7 @@ def find_scenes(recipe: Recipe, workspace: Workspace) -> Found:
     """
     inputs = locate_inputs(recipe, workspace)
     limits = recipe.scenes
-    max_gap_h = limits.max_s1_gap_h if limits else 72
+    max_gap_h, prefer = (limits.max_s1_gap_h, limits.prefer_s1_orbit) if limits else (72, None)
     failures: list[Failure] = []
 
     def opened(paths: Iterable[Path], open_product: Callable[[Path], Any]) -> dict[str, Any]:
@@ -176,16 +179,14 @@ def find_scenes(recipe: Recipe, workspace: Workspace) -> Found:
             failures.append(failure("scenes", product.scene.product, twin))
             continue
         units.add(product.scene.scene_id)
-        twin_scene, gap_h = scenes.nearest_in_time(product.scene, [each.scene for each in s1.values()], max_gap_h)
-        twin_product = s1[twin_scene.product] if twin_scene else None
+        matches = scenes.matches_in_time(product.scene, [each.scene for each in s1.values()], max_gap_h, prefer)
+        signatures = {match.product: s1[match.product].files.signature() for match, _ in matches}
         pairs.append(
             ScenePair(
                 s2_path=str(product.files.path),
                 s2=product.scene,
-                s1_path=str(twin_product.files.path) if twin_product else None,
-                s1=twin_scene,
-                s1_time_gap_h=gap_h,
-                signature=combined_sha256({"s2": product.files.signature(), "s1": twin_product.files.signature() if twin_product else ""}),
+                s1=[Sentinel1Match(path=str(s1[match.product].files.path), scene=match, time_gap_h=gap_h) for match, gap_h in matches],
+                signature=combined_sha256({product.scene.product: product.files.signature(), **signatures}),
             )
         )
     return Found(pairs, failures)
@@ -216,12 +217,12 @@ def register_scene(pair: ScenePair, recipe: Recipe, workspace: Workspace, thread
         s2 = scenes.open_sentinel2(Path(pair.s2_path))
         scenes.check_complete(s2)
         scenes.check_contents(s2, threads)
-        s1 = scenes.open_sentinel1(Path(pair.s1_path)) if pair.s1_path else None
-        contents = combined_sha256({"s2": s2.files.sha256(), "s1": s1.files.sha256() if s1 else ""})
+        s1 = {match.scene.product: scenes.open_sentinel1(Path(match.path)).files.sha256() for match in pair.s1}
+        contents = combined_sha256({pair.s2.product: s2.files.sha256(), **s1})
         write_record(path, pair.model_copy(update={"inputs_sha256": contents}))
         return [path], {"bands": len(s2.scene.bands)}
 
-    return _once("scenes", pair.unit, workspace, {"signature": pair.signature, "s1": pair.s1.product if pair.s1 else ""}, work)
+    return _once("scenes", pair.unit, workspace, {"signature": pair.signature, "s1": _s1_order(pair)}, work)
 
 
 def cut_scene(unit: str, recipe: Recipe, workspace: Workspace) -> Outcome:
@@ -284,6 +285,7 @@ def assess_scene(unit: str, recipe: Recipe, workspace: Workspace, threads: int =
         threads: bands decoded at a time.
     """
     table_path = workspace.part("quality", unit, ".parquet")
+    shifts_path = workspace.part("quality", unit, ".json")
     pixels_path = workspace.part("quality", unit, "")
     require_s1 = _requires_s1(recipe)
 
@@ -302,27 +304,30 @@ def assess_scene(unit: str, recipe: Recipe, workspace: Workspace, threads: int =
                 "unlabeled_fraction": _read_rows("labels", unit, workspace)["unlabeled_fraction"].to_numpy(),
             }
         )
-        s1_missing = _read_s1(pair, grid, layers)
+        backscatter = _read_s1(pair, grid, layers["B08"])
         table = table.join(
             quality.judge(
                 table,
                 thresholds=recipe.quality,
                 max_unlabeled_fraction=recipe.labels.max_unlabeled_fraction,
-                s1_missing_fraction=s1_missing,
+                s1_missing_fraction=backscatter.missing if pair.s1 else None,
                 require_s1=require_s1,
                 product_refused=scenes.quality_problem(pair.s2) is not None,
             )
         )
-        has_s1 = s1_missing == 0 if s1_missing is not None else np.zeros(len(table), bool)
-        table["s1_product"] = [pair.s1.product if pair.s1 and has else None for has in has_s1]
-        table["s1_time_gap_h"] = [pair.s1_time_gap_h if has else None for has in has_s1]
+        table["s1_product"] = [match.scene.product if match else None for match in backscatter.chosen]
+        table["s1_time_gap_h"] = [match.time_gap_h if match else None for match in backscatter.chosen]
         layers[REFERENCE_MAP.name] = np.load(workspace.part("labels", unit, ".npy"), mmap_mode="r")
         with writing_folder(pixels_path) as aside:
-            data_file = shards.write_part(aside, _patch_values(table, grid, layers, pair)).name
+            data_file = shards.write_part(aside, _patch_values(table, grid, layers, backscatter)).name
         with writing(table_path) as aside:
             catalog.write_rows(aside, table[list(PatchQuality.model_fields)], PatchQuality)
+        write_record(shifts_path, Coregistrations(scenes=backscatter.shifts))
         reasons = table["drop_reason"].dropna().value_counts()
-        return [table_path, pixels_path / data_file], {"kept": int(table["kept"].sum()), **{str(k): int(v) for k, v in reasons.items()}}
+        return [table_path, shifts_path, pixels_path / data_file], {
+            "kept": int(table["kept"].sum()),
+            **{str(k): int(v) for k, v in reasons.items()},
+        }
 
     key = {
         "scene": _scene_digest(unit, workspace),
@@ -334,39 +339,74 @@ def assess_scene(unit: str, recipe: Recipe, workspace: Workspace, threads: int =
     return _once("quality", unit, workspace, key, work)
 
 
-def _read_s1(pair: ScenePair, grid: PatchGrid, layers: dict[str, np.ndarray]) -> np.ndarray | None:
-    """Add backscatter over the scene to ``layers``; return its missing share per patch, None without Sentinel-1."""
-    if pair.s1_path is None:
-        return None
-    product = scenes.open_sentinel1(Path(pair.s1_path))
-    missing = []
-    for band in SENTINEL1.bands:
-        pixels = product.read(
-            band.name,
-            epsg=pair.s2.epsg,
-            ul_x_m=pair.s2.ul_x_m,
-            ul_y_m=pair.s2.ul_y_m,
-            width_m=pair.s2.width_m,
-            height_m=pair.s2.height_m,
+@dataclass(frozen=True)
+class _Backscatter:
+    """Sentinel-1 over the patches of a scene, in the grid's order."""
+
+    chosen: list[Sentinel1Match | None]  # per patch, the first choice that covers it wholly
+    bands: list[dict[str, np.ndarray] | None]  # per patch, band to (y, x) float32 dB
+    missing: np.ndarray  # (n,) share of missing pixels; where no scene covers a patch wholly, that of the best
+    shifts: list[Coregistration]  # of every scene that was read
+
+
+def _read_s1(pair: ScenePair, grid: PatchGrid, optical: np.ndarray) -> _Backscatter:
+    """Take each patch from the first of the matching scenes that covers it wholly.
+
+    Args:
+        optical: (y, x) counts of a 10 m band, to see whether the two sensors agree on where things are.
+    """
+    cells = list(zip(*(cells.tolist() for cells in grid.cells()), strict=True))
+    found = _Backscatter([None] * len(cells), [None] * len(cells), np.ones(len(cells)), [])
+    for order, match in enumerate(pair.s1):
+        if all(found.chosen):
+            break
+        product = scenes.open_sentinel1(Path(match.path))
+        extent = {
+            "epsg": pair.s2.epsg,
+            "ul_x_m": pair.s2.ul_x_m,
+            "ul_y_m": pair.s2.ul_y_m,
+            "width_m": pair.s2.width_m,
+            "height_m": pair.s2.height_m,
+        }
+        rasters = {band.name: product.read(band.name, **extent) for band in SENTINEL1.bands}
+        missing = np.stack([quality.missing_fraction(rasters[band.name], float("nan"), grid, band.gsd_m) for band in SENTINEL1.bands]).max(
+            axis=0
         )
-        layers[band.name] = pixels
-        missing.append(quality.missing_fraction(pixels, float("nan"), grid, band.gsd_m))
-    return np.stack(missing).max(axis=0)
+        for index, (col, row) in enumerate(cells):
+            if found.chosen[index] is None and missing[index] == 0:
+                found.chosen[index] = match
+                views = {band.name: rasters[band.name][grid.window(col, row, band.gsd_m)] for band in SENTINEL1.bands}
+                # The first scene usually covers all, so its raster stays; of others only what is needed.
+                found.bands[index] = views if order == 0 else {name: pixels.copy() for name, pixels in views.items()}
+        np.minimum(found.missing, missing, out=found.missing)
+        if shift := quality.register(optical, rasters["VV"]):
+            south_px, east_px, spread_px, blocks = shift
+            found.shifts.append(
+                Coregistration(
+                    s2_product=pair.s2.product,
+                    s1_product=match.scene.product,
+                    south_px=south_px,
+                    east_px=east_px,
+                    spread_px=spread_px,
+                    blocks=blocks,
+                )
+            )
+    return found
 
 
 def _patch_values(
-    table: pd.DataFrame, grid: PatchGrid, layers: Mapping[str, np.ndarray], pair: ScenePair
+    table: pd.DataFrame, grid: PatchGrid, layers: Mapping[str, np.ndarray], backscatter: _Backscatter
 ) -> dict[str, dict[str, np.ndarray]]:
     """Key to bands of every kept patch, as views into the scene's rasters."""
     values: dict[str, dict[str, np.ndarray]] = {}
-    for patch_id, s1_product in table.loc[table["kept"], ["patch_id", "s1_product"]].itertuples(index=False):
+    for index, patch_id in table.loc[table["kept"], "patch_id"].items():
         patch = PatchId.parse(patch_id)
         windows = {gsd_m: grid.window(patch.col, patch.row, gsd_m) for gsd_m in (10, 20, 60)}
         values[patch_id] = {band.name: layers[band.name][windows[band.gsd_m]] for band in SENTINEL2.bands}
         values[reference_map_id(patch_id)] = {band.name: layers[REFERENCE_MAP.name][windows[band.gsd_m]] for band in REFERENCE_MAP.bands}
-        if s1_product is not None:
-            key = s1_patch_id(s1_scene_id(s1_product), patch)
-            values[key] = {band.name: layers[band.name][windows[band.gsd_m]] for band in SENTINEL1.bands}
+        match, bands = backscatter.chosen[index], backscatter.bands[index]
+        if match is not None and bands is not None:
+            values[s1_patch_id(match.scene.scene_id, patch)] = bands
     return values
 
 
@@ -488,6 +528,7 @@ def write_manifest(units: Sequence[str], failures: Sequence[Failure], recipe: Re
             counts={"scenes": len(units), "patches": len(table), "kept": int(table["kept"].sum())},
             dropped={str(k): int(v) for k, v in table["drop_reason"].value_counts().sort_index().items()},
             splits={str(k): int(v) for k, v in table["split"].value_counts().sort_index().items()},
+            coregistration=_shifts(units, workspace),
             failures=list(failures),
             outputs=[workspace.artifact(path) for path in outputs],
         )
@@ -541,6 +582,7 @@ def write_report(recipe: Recipe, workspace: Workspace) -> Outcome:
                 samples=_samples(table, recipe, workspace),
                 code_colors=nomenclature.code_colors,
                 code_names=nomenclature.code_names,
+                coregistration=manifest.coregistration,
                 failures=manifest.failures,
                 training=read_record(metrics, TrainingReport) if metrics.exists() else None,
                 provenance={
@@ -687,7 +729,11 @@ def _outputs_digest(stage: Stage, unit: str, workspace: Workspace) -> str:
 def _scene_digest(unit: str, workspace: Workspace) -> str:
     """What a scene was made from, wherever its files lie."""
     pair = _pair(unit, workspace)
-    return combined_sha256({"contents": pair.inputs_sha256 or "", "s2": pair.s2.product, "s1": pair.s1.product if pair.s1 else ""})
+    return combined_sha256({"contents": pair.inputs_sha256 or "", "s2": pair.s2.product, "s1": _s1_order(pair)})
+
+
+def _s1_order(pair: ScenePair) -> str:
+    return " ".join(match.scene.product for match in pair.s1)
 
 
 def _signature(path: Path) -> str:
@@ -717,6 +763,10 @@ def _scene_table(unit: str, workspace: Workspace) -> pd.DataFrame:
     for stage in ("labels", "quality"):
         table = table.merge(_read_rows(stage, unit, workspace), on="patch_id", validate="one_to_one")
     return table
+
+
+def _shifts(units: Sequence[str], workspace: Workspace) -> list[Coregistration]:
+    return [shift for unit in units for shift in read_record(workspace.part("quality", unit, ".json"), Coregistrations).scenes]
 
 
 def _kept(workspace: Workspace) -> gpd.GeoDataFrame:

@@ -66,7 +66,7 @@ SMALL = {
     "synthetic": {
         "tiles": ["33UUP", "32UMC"],
         "dates": ["2023-04-18T10:00:31Z"],
-        "raster_px": [240, 2160],
+        "raster_px": [360, 2160],
         "offset_px": [4800, 960],
         "cell_m": 700,
         "clouds": 1,

@@ -38,7 +38,7 @@ def test_what_a_build_leaves_agrees_with_itself(built):
     table = read_patches(built.patches)
     kept = table[table["kept"]]
     manifest = read_record(built.manifest, Manifest)
-    assert manifest.counts == {"scenes": 2, "patches": 2 * 2 * 18, "kept": len(kept)}
+    assert manifest.counts == {"scenes": 2, "patches": 2 * 3 * 18, "kept": len(kept)}
     assert set(kept["split"]) == {"train", "validation", "test"}
     assert table.loc[~table["kept"], "split"].isna().all()
     assert (table["kept"] == table["drop_reason"].isna()).all()
@@ -257,7 +257,7 @@ def test_a_recipe_that_keeps_nothing_says_why(built, tmp_path):
         "scenes": {"sentinel2": [str(built.inputs / "sentinel2" / "*.SAFE")]},
         "labels": {"path": str(built.inputs / "corine.gpkg")},
     }
-    with pytest.raises(RecipeError, match=r"not one of 72 patches was kept: .*\d+ for no_s1.*; loosen the recipe"):
+    with pytest.raises(RecipeError, match=r"not one of 108 patches was kept: .*\d+ for no_s1.*; loosen the recipe"):
         run_steps(write_recipe(tmp_path, content), tmp_path / "out")
 
 

@@ -12,12 +12,10 @@ from conftest import SENSING, TILE, random_bands, write_scene
 
 from rsdata.errors import GridError, SceneError
 from rsdata.patches import cut_patches, grid_of
-from rsdata.records import Sentinel1Scene
 from rsdata.scenes import (
     check_complete,
     check_contents,
     expand,
-    nearest_in_time,
     open_sentinel1,
     open_sentinel2,
     quality_problem,
@@ -285,24 +283,6 @@ def test_a_scene_without_a_polarisation_or_a_name_is_refused(s1, tmp_path):
         open_sentinel1(s1)
     with pytest.raises(SceneError, match="is not named like a Sentinel-1 GRD product"):
         open_sentinel1(Path(shutil.copytree(s1, tmp_path / "backscatter")))
-
-
-def test_pairing_takes_the_nearest_in_time_over_the_same_ground(made_safe):
-    scene = open_sentinel2(made_safe).scene
-
-    def twin(start: str, ul_x_m: float = TILE.ul_x_m) -> Sentinel1Scene:
-        name = f"S1A_IW_GRDH_1SDV_{start}"
-        stamp = SENSING.strptime(f"{start}+0000", "%Y%m%dT%H%M%S%z")
-        return Sentinel1Scene(
-            product=name, scene_id=name, mission="S1A", datetime=stamp, epsg=32633, ul_x_m=ul_x_m, ul_y_m=TILE.ul_y_m,
-            width_m=2400, height_m=2400, bands={},
-        )  # fmt: skip
-
-    early, late, beside = twin("20230611T101031"), twin("20230614T101031"), twin("20230612T101031", TILE.ul_x_m + 2400)
-    best, gap_h = nearest_in_time(scene, [late, early, beside], 72)
-    assert best == early
-    assert gap_h == pytest.approx(-24, abs=0.02)
-    assert nearest_in_time(scene, [late, early, beside], 10) == (None, None)
 
 
 def test_every_real_metadata_set_opens_as_what_it_is(shared_data):

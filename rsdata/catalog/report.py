@@ -22,7 +22,7 @@ import pandas as pd
 from rsdata.catalog import plots
 from rsdata.errors import CatalogError
 from rsdata.grid import PATCH_SIDE_M
-from rsdata.records import DROP_REASONS, SEASONS, SPLITS, Failure, LabelClass, SplitAudit, SplitPair, TrainingReport
+from rsdata.records import DROP_REASONS, SEASONS, SPLITS, Coregistration, Failure, LabelClass, SplitAudit, SplitPair, TrainingReport
 from rsdata.sensors.reference_map import NO_POLYGON
 
 MAX_SAMPLES = 24
@@ -79,6 +79,7 @@ def write_report(
     failures: Sequence[Failure],
     training: TrainingReport | None,
     provenance: Mapping[str, str],
+    coregistration: Sequence[Coregistration] = (),
 ) -> None:
     """Write the report of a dataset as one HTML page.
 
@@ -96,6 +97,7 @@ def write_report(
         failures: what could not be done.
         training: the baseline's results, if one was trained.
         provenance: what the dataset was made from and with, as name and value.
+        coregistration: how far Sentinel-1 lies off each Sentinel-2 scene.
 
     Raises: CatalogError if a sample is not in the table or its images are of another shape or type.
     """
@@ -136,7 +138,7 @@ def write_report(
         reasons=_reason_rows(dropped),
         failures=failures[:MAX_ROWS],
         failures_left_out=max(0, len(failures) - MAX_ROWS),
-        scenes=_scene_rows(patches)[:MAX_ROWS],
+        scenes=_scene_rows(patches, coregistration)[:MAX_ROWS],
         scenes_left_out=max(0, int(patches["s2_product"].nunique()) - MAX_ROWS),
         seasons=_breakdown(kept, "season", splits, order=SEASONS),
         countries=_breakdown(kept, "country", splits),
@@ -281,8 +283,11 @@ def _reason_rows(dropped: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _scene_rows(patches: pd.DataFrame) -> list[dict[str, Any]]:
+def _scene_rows(patches: pd.DataFrame, coregistration: Sequence[Coregistration]) -> list[dict[str, Any]]:
     rows = []
+    shifts: dict[str, list[str]] = {}
+    for each in coregistration:
+        shifts.setdefault(each.s2_product, []).append(f"{math.hypot(each.south_px, each.east_px):.1f} ± {each.spread_px:.1f} px")
     for product, scene in patches.groupby("s2_product", sort=True):
         kept = scene[scene["kept"].astype(bool)]
         gaps = scene["s1_time_gap_h"].dropna()
@@ -294,6 +299,7 @@ def _scene_rows(patches: pd.DataFrame) -> list[dict[str, Any]]:
                 "kept": len(kept),
                 "cloud": float(scene["cloud_fraction"].mean()),
                 "gap": f"{gaps.median():+.1f} h" if len(gaps) else "no Sentinel-1",
+                "shift": ", ".join(shifts.get(product, [])) or "not known",
             }
         )
     return sorted(rows, key=lambda row: (row["time"], row["product"]))

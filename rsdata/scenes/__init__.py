@@ -27,7 +27,7 @@ __all__ = [
     "check_complete",
     "check_contents",
     "expand",
-    "nearest_in_time",
+    "matches_in_time",
     "open_sentinel1",
     "open_sentinel2",
     "quality_problem",
@@ -49,15 +49,22 @@ def expand(patterns: Iterable[str]) -> list[Path]:
     return sorted(found)
 
 
-def nearest_in_time(
-    scene: Sentinel2Scene, candidates: Sequence[Sentinel1Scene], max_gap_h: float
-) -> tuple[Sentinel1Scene | None, float | None]:
-    """The Sentinel-1 scene over the same ground that is nearest in time, and the gap in hours (S1 minus S2).
+def matches_in_time(
+    scene: Sentinel2Scene, candidates: Sequence[Sentinel1Scene], max_gap_h: float, prefer: str | None = None
+) -> list[tuple[Sentinel1Scene, float]]:
+    """The Sentinel-1 scenes over the same ground within a time gap, the first choice first.
 
-    Ties go to the earlier product name, so that the order of the candidates does not matter.
+    Those of the preferred orbit direction come before all others, then the nearer in time, then the earlier product
+    name, so that the order of the candidates does not matter.
+
+    Args:
+        max_gap_h: largest time between the two acquisitions, hours.
+        prefer: ASCENDING or DESCENDING; no preference if absent.
+
+    Returns: (scene, gap in hours, Sentinel-1 minus Sentinel-2).
     """
     near = [
-        (abs(gap_h), candidate.product, gap_h, candidate)
+        (prefer is not None and candidate.orbit_direction != prefer, abs(gap_h), candidate.product, gap_h, candidate)
         for candidate in candidates
         if candidate.epsg == scene.epsg
         and candidate.ul_x_m < scene.ul_x_m + scene.width_m
@@ -66,7 +73,4 @@ def nearest_in_time(
         and scene.ul_y_m > candidate.ul_y_m - candidate.height_m
         and abs(gap_h := (candidate.datetime - scene.datetime).total_seconds() / 3600) <= max_gap_h
     ]
-    if not near:
-        return None, None
-    _, _, gap_h, best = min(near, key=lambda item: item[:2])
-    return best, gap_h
+    return [(candidate, gap_h) for *_, gap_h, candidate in sorted(near, key=lambda item: item[:3])]
