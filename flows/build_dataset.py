@@ -26,6 +26,7 @@ from rsdata.errors import BuildFailed, RecipeError, RsdataError, WorkspaceError
 from rsdata.recipe import Recipe, load_recipe
 from rsdata.workspace import Workspace
 
+INPUT_STAGES = ("correct",)
 SCENE_STAGES = ("scenes", "patches", "labels", "quality")
 DATASET_STAGES = ("splits", "captions", "shards", "catalog", "training", "report")
 
@@ -77,14 +78,19 @@ def build_dataset(recipe_path: Path, root: Path, workers: int = 1, dask: str | N
     """
     tell = on_event.get()
     recipe, workspace = load_recipe(recipe_path), Workspace.create(root)
-    wanted = tuple(only) or (*SCENE_STAGES, *DATASET_STAGES)
-    if unknown := sorted(set(wanted) - {*SCENE_STAGES, *DATASET_STAGES}):
-        raise RecipeError(f"there is no stage {', '.join(unknown)}; stages are {', '.join((*SCENE_STAGES, *DATASET_STAGES))}")
+    stages = (*SCENE_STAGES, *DATASET_STAGES)
+    wanted = tuple(only) or (*INPUT_STAGES, *stages)
+    if unknown := sorted(set(wanted) - {*INPUT_STAGES, *stages}):
+        raise RecipeError(
+            f"there is no stage {', '.join(unknown)}; stages are {', '.join(stages)}, and before them {', '.join(INPUT_STAGES)}"
+        )
 
     if made := steps.make_inputs(recipe, workspace, lambda line: tell(Event("inputs", note=line))):
         _tell(tell, made)
+    failures = _correct(recipe, workspace, workers) if "correct" in wanted else []
     found = steps.find_scenes(recipe, workspace)
-    failures = list(found.failures)
+    failures += [item for item in found.failures if item.unit not in {known.unit for known in failures}]
+    products = len(found.pairs) + len(failures)
     with _executor(workers, steps.scenes_at_once(found.pairs, workers), dask) as (pool, threads):
         units, broken = _scene_stages(pool, threads, found, recipe, workspace, [s for s in SCENE_STAGES if s in wanted])
     failures += broken
@@ -103,7 +109,7 @@ def build_dataset(recipe_path: Path, root: Path, workers: int = 1, dask: str | N
             tell(Event(stage, total=1))
             _tell(tell, _dataset_task(stage)(step))
     if failures:
-        raise BuildFailed(f"{len(failures)} of {len(found.pairs) + len(found.failures)} products could not be used", failures=failures)
+        raise BuildFailed(f"{len(failures)} of {products} products could not be used", failures=failures)
     return workspace.manifest
 
 
@@ -111,6 +117,16 @@ def build(recipe_path: Path, root: Path, workers: int = 1, dask: str | None = No
     """Run ``build_dataset`` here; every scene that is worked on keeps a thread for each of its stages."""
     runner: Any = ThreadPoolTaskRunner(max_workers=len(SCENE_STAGES) * (workers + 1))
     return build_dataset.with_options(task_runner=runner)(recipe_path, root, workers, dask, only)
+
+
+def _correct(recipe: Recipe, workspace: Workspace, workers: int) -> list[Any]:
+    """Correct the Level-1C products of a recipe that says how; return the failures."""
+    from rsdata.flows.correct_scenes import run_corrections
+
+    options = steps.sen2cor_options(recipe)
+    if options is None or not (sources := steps.uncorrected_products(recipe, workspace)):
+        return []
+    return run_corrections(sources, options, Workspace.create(workspace.corrected.root), workers)[1]
 
 
 def _dataset_task(stage: str) -> Any:

@@ -3,6 +3,7 @@
     RsdataError
     ├── RecipeError (ValueError)      a recipe that says something unknown or impossible
     ├── SceneError (ValueError)       a product that is damaged, incomplete or of the wrong kind
+    │   └── CorrectionError           a product that sen2cor did not correct, or not to the end
     ├── GridError (ValueError)        a tile or patch that cannot lie where it says
     ├── LabelError (ValueError)       label polygons, codes or countries that cannot be used
     ├── SplitError (ValueError)       a split that cannot be assigned or audited
@@ -11,6 +12,7 @@
     ├── CatalogError (ValueError)     a table that is not what its schema says
     ├── TrainingError (ValueError)    a training run that its shard cannot serve
     ├── WorkspaceError (OSError)      a folder that cannot be read or written
+    ├── DownloadError (OSError)       a product that a catalogue or server does not deliver as promised
     └── BuildFailed (RuntimeError)    a build that ended with failures; ``failures`` lists them
 
 A message says what was found, what was expected and what to do. The values behind it ride along as
@@ -32,6 +34,10 @@ class RecipeError(RsdataError, ValueError):
 
 class SceneError(RsdataError, ValueError):
     """A product is damaged, incomplete or of the wrong kind."""
+
+
+class CorrectionError(SceneError):
+    """sen2cor could not be run on a product, or what it left is not a whole Level-2A product."""
 
 
 class GridError(RsdataError, ValueError):
@@ -64,6 +70,10 @@ class TrainingError(RsdataError, ValueError):
 
 class WorkspaceError(RsdataError, OSError):
     """A folder or file of the workspace cannot be read or written."""
+
+
+class DownloadError(RsdataError, OSError):
+    """A catalogue or a server does not deliver what was asked, or not as promised."""
 
 
 class BuildFailed(RsdataError, RuntimeError):

@@ -47,6 +47,16 @@ class Scenes(Part):
     max_s1_gap_h: float = Field(72, gt=0, description="largest time between the two sensors, hours")
     prefer_s1_orbit: Literal["ASCENDING", "DESCENDING"] | None = Field(None, description="taken first, whatever the time gap")
     require_s1: bool = Field(True, description="drop patches that have no Sentinel-1 pixels")
+    sentinel1_unit: Literal["db", "linear"] = Field("db", description="of Sentinel-1 that is terrain corrected already")
+    dem: list[str] = Field([], description="elevation model to correct Sentinel-1 GRD with: GeoTIFFs, or folders of them")
+    dem_datum: Literal["ellipsoid", "EGM96", "EGM2008"] | None = Field(
+        None, description="what the heights are above, where the files do not say it"
+    )
+    geoid: str | None = Field(None, description="grid of the geoid that the heights are above, such as PROJ's us_nga_egm08_25.tif")
+    backscatter: Literal["sigma0", "gamma0"] = "sigma0"
+    remove_thermal_noise: bool = True
+    flatten_terrain: bool = Field(False, description="gamma0 normalised by the terrain's illuminated area; needs the corrector sarsen")
+    terrain_corrector: Literal["range-doppler", "sarsen"] = "range-doppler"
 
 
 class Sen2cor(Part):

@@ -27,7 +27,9 @@ SEASONS: tuple[Season, ...] = get_args(Season)
 DropReason = Literal["product_quality", "nodata", "unlabeled", "cloud_or_shadow", "snow", "no_s1", "s1_nodata"]
 DROP_REASONS: tuple[DropReason, ...] = get_args(DropReason)
 
-Stage = Literal["inputs", "correct", "scenes", "patches", "labels", "quality", "splits", "captions", "shards", "catalog", "training", "report"]
+Stage = Literal[
+    "inputs", "correct", "scenes", "patches", "labels", "quality", "splits", "captions", "shards", "catalog", "training", "report"
+]  # fmt: skip
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
@@ -142,6 +144,9 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Instant = datetime  # for records with a field called datetime
+
+
 class Sentinel2Scene(Record):
     """What a Sentinel-2 product says of itself."""
 
@@ -164,7 +169,26 @@ class Sentinel2Scene(Record):
     ul_y_m: int
     width_m: int
     height_m: int
-    bands: dict[str, str] = Field(description="band or layer to its file inside the product")
+    bands: dict[str, str] = Field(description="band or layer to its file inside the product; a STAC item's hrefs")
+    masks: dict[str, str] = Field({}, description="mask such as DETFOO_B02, CLASSI or CLOUDS to its file")
+    tile_xml: str | None = Field(None, description="the tile's own metadata, where angle grids lie")
+    product_type: str | None = None
+    generation_time: Instant | None = None
+    datatake_id: str | None = None
+    datastrip_id: str | None = None
+    granule_id: str | None = None
+    absolute_orbit: int | None = None
+    offset_applied: bool = Field(False, description="whether the pixels carry the offset already; then offsets are 0")
+    aot_quantification: float | None = Field(None, description="counts per unit of aerosol optical thickness")
+    wvp_quantification: float | None = Field(None, description="counts per cm of water vapour")
+    sun_zenith_deg: float | None = Field(None, description="mean over the tile")
+    sun_azimuth_deg: float | None = Field(None, description="mean over the tile, clockwise from north")
+    view_zenith_deg: dict[str, float] = Field({}, description="band to mean view zenith over the tile")
+    view_azimuth_deg: dict[str, float] = Field({}, description="band to mean view azimuth over the tile, clockwise from north")
+    cloud_percent: float | None = Field(None, description="of the tile, as the product states it")
+    nodata_percent: float | None = None
+    degraded_percent: float | None = Field(None, description="pixels of degraded instrument data")
+    notes: list[str] = Field([], description="what is unusual about the product, though it opens")
 
     @property
     def failed_checks(self) -> list[str]:
@@ -185,6 +209,9 @@ class Sentinel1Scene(Record):
     height_m: float
     orbit_direction: str | None = Field(None, description="ASCENDING or DESCENDING, where the product states it")
     bands: dict[str, str]
+    footprint: list[tuple[float, float]] | None = Field(
+        None, description="outline in longitude and latitude of a GRD in radar geometry, whose epsg and extent are 0"
+    )
 
 
 class Sentinel1Match(Record):

@@ -6,9 +6,15 @@ between steps are records and paths, never arrays.
 """
 
 import hashlib
+import json
+import os
+import shutil
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +23,21 @@ import numpy as np
 import pandas as pd
 import psutil
 import yaml
+from pydantic import ValidationError
 from rasterio.transform import from_origin
 
 from rsdata import __version__, captions, catalog, labels, patches, quality, scenes, shards, splits
-from rsdata.errors import RecipeError, RsdataError, SceneError
-from rsdata.grid import PatchGrid
-from rsdata.recipe import Countries, Recipe, SplitPart, Training
+from rsdata.errors import CorrectionError, DownloadError, RecipeError, RsdataError, SceneError, WorkspaceError
+from rsdata.grid import PatchGrid, Tile
+from rsdata.recipe import Countries, Recipe, Sen2cor, SplitPart, Training
 from rsdata.records import (
     CaptionRow,
     Coregistration,
     Coregistrations,
+    Correction,
+    Download,
     Failure,
+    FetchedFile,
     InputDigest,
     Manifest,
     PatchFacts,
@@ -35,9 +45,13 @@ from rsdata.records import (
     PatchLabeling,
     PatchPlace,
     PatchQuality,
+    Quarantine,
     Receipt,
+    RemoteFile,
+    RemoteProduct,
     ScenePair,
     Sentinel1Match,
+    Sentinel2Scene,
     ShardManifest,
     SplitAudit,
     Stage,
@@ -46,6 +60,8 @@ from rsdata.records import (
     s1_patch_id,
     s1_scene_id,
 )
+from rsdata.scenes import catalogue, download, remote
+from rsdata.scenes.product import list_files
 from rsdata.sensors import REFERENCE_MAP, SENTINEL1, SENTINEL2, Sensor
 from rsdata.sensors.sentinel2 import QUANTIFICATION
 from rsdata.workspace import (
@@ -61,6 +77,7 @@ from rsdata.workspace import (
 MAP_PIXEL_M = 10  # of the reference map
 SAMPLES_PER_SPLIT = 8  # patches shown in the report
 _PROCESS_BYTES = 300 * 2**20  # of a worker before it has read anything
+_TERRAIN_BYTES = 2**30  # strips of an image and cells of terrain while Sentinel-1 GRD is corrected
 RGB = ("B04", "B03", "B02")
 RGB_REFLECTANCE = 0.25  # reflectance shown as white
 S1_DB = (-22.0, -2.0)  # backscatter shown as black and as white
@@ -169,8 +186,8 @@ def find_scenes(recipe: Recipe, workspace: Workspace) -> Found:
             products[product.scene.product] = product
         return products
 
-    s1 = opened(scenes.expand(inputs.sentinel1), scenes.open_sentinel1)
-    s2 = opened(scenes.expand(inputs.sentinel2), scenes.open_sentinel2)
+    s1 = opened(scenes.expand(inputs.sentinel1), lambda path: scenes.open_sentinel1(path, s1_processing(recipe)))
+    s2 = opened(scenes.expand(inputs.sentinel2), lambda path: _corrected(scenes.open_sentinel2(path), recipe, workspace))
     pairs = []
     units: set[str] = set()
     for _, product in sorted(s2.items()):
@@ -203,7 +220,178 @@ def _scene_bytes(pair: ScenePair) -> int:
     sensors = [SENTINEL2, REFERENCE_MAP, *([SENTINEL1] if pair.s1 else [])]
     per_m2 = sum(np.dtype(band.dtype).itemsize / band.gsd_m**2 for sensor in sensors for band in sensor.bands)
     per_m2 += sum(1 / gsd_m**2 for gsd_m in scenes.LAYERS.values())
-    return int(pair.s2.width_m * pair.s2.height_m * per_m2 * 4 / 3) + _PROCESS_BYTES
+    correction = _TERRAIN_BYTES if any(match.scene.footprint for match in pair.s1) else 0
+    return int(pair.s2.width_m * pair.s2.height_m * per_m2 * 4 / 3) + _PROCESS_BYTES + correction
+
+
+# --- correction -------------------------------------------------------------------------------------------
+
+
+def sen2cor_options(recipe: Recipe) -> Sen2cor | None:
+    """How a recipe wants Level-1C products corrected, its paths made absolute; None if it does not."""
+    if recipe.sen2cor is None:
+        return None
+    paths = ("gipp", "gipp_sc", "gipp_ac", "gipp_pb", "dem", "home", "tables")
+    given = {name: recipe.absolute(path) for name in paths if (path := getattr(recipe.sen2cor, name))}
+    program = recipe.sen2cor.program
+    if program and "/" in program:
+        given["program"] = recipe.absolute(program)
+    return recipe.sen2cor.model_copy(update=given)
+
+
+def make_sen2cor_options(given: Mapping[str, object]) -> Sen2cor:
+    """Settings of sen2cor as given on a command line.
+
+    Raises: RecipeError naming the first that cannot be.
+    """
+    try:
+        return Sen2cor.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RecipeError(f"`{'.'.join(map(str, first['loc']))}` is {first['input']!r}: {first['msg']}") from error
+
+
+def uncorrected_products(recipe: Recipe, workspace: Workspace) -> list[Path]:
+    """The Level-1C products among those a recipe names; what cannot be opened is left for ``find_scenes`` to report."""
+    found = []
+    for path in scenes.expand(locate_inputs(recipe, workspace).sentinel2) if recipe.sen2cor else []:
+        try:
+            if scenes.open_sentinel2(path).scene.level == "L1C":
+                found.append(path)
+        except RsdataError:
+            continue
+    return found
+
+
+def corrections_at_once(products: int, options: Sen2cor, workers: int) -> int:
+    """How many products may be corrected at a time: as set, else by workers and free memory, 8 GiB for each."""
+    by_memory = psutil.virtual_memory().available // scenes.sen2cor.MEMORY_BYTES
+    return max(1, min(products, options.at_once or min(workers, by_memory)))
+
+
+def correct_scene(path: Path, options: Sen2cor, workspace: Workspace) -> Outcome:
+    """Have sen2cor make a Level-2A product of a Level-1C product, and move it into the workspace once it was found whole.
+
+    A failure leaves the log, the reason and what there is of the output in the workspace's quarantine.
+
+    Args:
+        workspace: where ``<Level-2A name>.SAFE``, receipts, logs and the quarantine lie.
+
+    Raises: SceneError if the input cannot be corrected or no attempt gave a whole product.
+    """
+    source = scenes.sen2cor.open_l1c(path)
+    unit = source.scene.product
+    program = scenes.sen2cor.installed(options.program)
+    record_path = workspace.part("correct", unit, ".json")
+
+    def work() -> tuple[list[Path], dict[str, int]]:
+        before = _correction_record(unit, workspace)
+        with scenes.sen2cor.scratch_folder(workspace.scratch, unit) as scratch:
+            try:
+                made = scenes.sen2cor.correct(source, program, options, scratch)
+            except SceneError as error:
+                folder = _quarantine(error, source, program.version, scratch, workspace)
+                raise CorrectionError(f"{error}; what is known lies in {folder}", **error.context) from error
+            except WorkspaceError:
+                raise
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise WorkspaceError(f"{scratch} cannot be written: {reason}; free space or name another folder") from error
+            target = workspace.root / f"{made.product.scene.product}.SAFE"
+            record = Correction(
+                source=unit,
+                source_sha256=source.files.sha256(),
+                product=made.product.scene.product,
+                folder=target.name,
+                sen2cor_version=program.version,
+                resolution=options.resolution,
+                command=made.command,
+                mended=made.mended,
+                attempts=made.attempts,
+            )
+            # From here on the record names the product that is about to appear, so that a rerun after a kill replaces it.
+            workspace.receipt_path("correct", unit).unlink(missing_ok=True)
+            write_record(record_path, record)
+            with writing(workspace.log("correct", unit)) as aside:
+                shutil.copyfile(scratch / "log.txt", aside)
+            with writing_folder(target) as aside:
+                scenes.sen2cor.settle(Path(made.product.files.path), aside)
+        if before is not None and before.folder != target.name:
+            shutil.rmtree(workspace.root / Path(before.folder).name, ignore_errors=True)
+        shutil.rmtree(workspace.quarantine(unit), ignore_errors=True)
+        files = sorted(file for file in target.rglob("*") if file.is_file())
+        return [record_path, *files], {"files": len(files), "mended": len(made.mended), "attempts": made.attempts}
+
+    key = {**_correction_key(source, options), "sen2cor": program.version}
+    with scenes.sen2cor.held(workspace.scratch, unit):
+        return _once("correct", unit, workspace, key, work)
+
+
+def check_sen2cor(options: Sen2cor) -> str:
+    """The version of the sen2cor that would run.
+
+    Raises: CorrectionError if there is none, or it does not answer.
+    """
+    return scenes.sen2cor.installed(options.program).version
+
+
+def stop_corrections() -> None:
+    """End every sen2cor this process runs."""
+    scenes.sen2cor.stop_all()
+
+
+def correction_of(receipt: Receipt, workspace: Workspace) -> Correction:
+    """How the Level-2A product that a receipt vouches for came about."""
+    return read_record(workspace.part("correct", receipt.unit, ".json"), Correction)
+
+
+def _correction_key(source: scenes.Sentinel2Product, options: Sen2cor) -> dict[str, str]:
+    return {"l1c": source.files.signature(), "options": scenes.sen2cor.options_digest(options)}
+
+
+def _correction_record(unit: str, workspace: Workspace) -> Correction | None:
+    try:
+        return read_record(workspace.part("correct", unit, ".json"), Correction)
+    except WorkspaceError:
+        return None
+
+
+def _corrected(product: scenes.Sentinel2Product, recipe: Recipe, workspace: Workspace) -> scenes.Sentinel2Product:
+    """The Level-2A product made of a Level-1C product, where the recipe corrects; any other product as it is.
+
+    Raises: CorrectionError if it has not been made, or was made of other files or with other settings.
+    """
+    options = sen2cor_options(recipe)
+    if options is None or product.scene.level != "L1C":
+        return product
+    made, unit = workspace.corrected, product.scene.product
+    if made.receipt_path("correct", unit).exists():
+        receipt = _receipt("correct", unit, made)
+        as_asked = all(receipt.inputs.get(name) == value for name, value in _correction_key(product, options).items())
+        if as_asked and made.finished("correct", unit, receipt.key):
+            return scenes.open_sentinel2(made.root / correction_of(receipt, made).folder)
+    raise CorrectionError(f"{product.files.path} has not been corrected yet; do the stage `correct` first", path=str(product.files.path))
+
+
+def _quarantine(error: SceneError, source: scenes.Sentinel2Product, version: str, scratch: Path, workspace: Workspace) -> Path:
+    """Keep what a failed correction left, without the copy of its input."""
+    unit = source.scene.product
+    shutil.rmtree(scratch / "input", ignore_errors=True)
+    reason = Quarantine(
+        source=unit,
+        path=str(source.files.path),
+        error=type(error).__name__,
+        message=str(error),
+        sen2cor_version=version,
+        command=list(error.context.get("command", [])),  # type: ignore[call-overload]
+        attempts=int(error.context.get("attempts", 0)),  # type: ignore[call-overload]
+    )
+    with writing_folder(workspace.quarantine(unit)) as aside:
+        for item in sorted(scratch.iterdir()):
+            if item.name != "lock":
+                shutil.move(item, aside / item.name)
+        write_record(aside / "reason.json", reason)
+    return workspace.quarantine(unit)
 
 
 # --- one scene --------------------------------------------------------------------------------------------
@@ -217,7 +405,7 @@ def register_scene(pair: ScenePair, recipe: Recipe, workspace: Workspace, thread
         s2 = scenes.open_sentinel2(Path(pair.s2_path))
         scenes.check_complete(s2)
         scenes.check_contents(s2, threads)
-        s1 = {match.scene.product: scenes.open_sentinel1(Path(match.path)).files.sha256() for match in pair.s1}
+        s1 = {match.scene.product: scenes.open_sentinel1(Path(match.path), s1_processing(recipe)).files.sha256() for match in pair.s1}
         contents = combined_sha256({pair.s2.product: s2.files.sha256(), **s1})
         write_record(path, pair.model_copy(update={"inputs_sha256": contents}))
         return [path], {"bands": len(s2.scene.bands)}
@@ -304,7 +492,7 @@ def assess_scene(unit: str, recipe: Recipe, workspace: Workspace, threads: int =
                 "unlabeled_fraction": _read_rows("labels", unit, workspace)["unlabeled_fraction"].to_numpy(),
             }
         )
-        backscatter = _read_s1(pair, grid, layers["B08"])
+        backscatter = _read_s1(pair, grid, layers["B08"], s1_processing(recipe, threads))
         table = table.join(
             quality.judge(
                 table,
@@ -335,8 +523,40 @@ def assess_scene(unit: str, recipe: Recipe, workspace: Workspace, threads: int =
         "recipe": recipe.quality.digest(),
         "max_unlabeled_fraction": str(recipe.labels.max_unlabeled_fraction),
         "require_s1": str(require_s1),
+        "s1 processing": _s1_processing_key(recipe),
     }
     return _once("quality", unit, workspace, key, work)
+
+
+def s1_processing(recipe: Recipe, threads: int = 1) -> scenes.Sentinel1Processing:
+    """How a recipe wants Sentinel-1 brought to decibel on the ground, its paths made absolute."""
+    said = recipe.scenes
+    if said is None:
+        return scenes.Sentinel1Processing(threads=threads)
+    return scenes.Sentinel1Processing(
+        unit=said.sentinel1_unit,
+        dem=tuple(str(path) for path in scenes.expand(recipe.absolute(each) for each in said.dem)),
+        dem_datum=said.dem_datum,
+        geoid=recipe.absolute(said.geoid) if said.geoid else None,
+        quantity=said.backscatter,
+        remove_noise=said.remove_thermal_noise,
+        flatten=said.flatten_terrain,
+        corrector=said.terrain_corrector,
+        threads=threads,
+    )
+
+
+def _s1_processing_key(recipe: Recipe) -> str:
+    """What decides how Sentinel-1 is processed: the recipe's words, and the files of heights they name."""
+    processing = s1_processing(recipe)
+    files = [inside for path in processing.dem for inside in (sorted(Path(path).glob("*.tif")) if Path(path).is_dir() else [Path(path)])]
+    files += [Path(processing.geoid)] if processing.geoid else []
+    return combined_sha256(
+        {
+            "said": repr(replace(processing, dem=(), geoid=None)),
+            **{f"{index} {path.name}": _signature(path) for index, path in enumerate(files)},
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -349,7 +569,7 @@ class _Backscatter:
     shifts: list[Coregistration]  # of every scene that was read
 
 
-def _read_s1(pair: ScenePair, grid: PatchGrid, optical: np.ndarray) -> _Backscatter:
+def _read_s1(pair: ScenePair, grid: PatchGrid, optical: np.ndarray, processing: scenes.Sentinel1Processing) -> _Backscatter:
     """Take each patch from the first of the matching scenes that covers it wholly.
 
     Args:
@@ -360,7 +580,7 @@ def _read_s1(pair: ScenePair, grid: PatchGrid, optical: np.ndarray) -> _Backscat
     for order, match in enumerate(pair.s1):
         if all(found.chosen):
             break
-        product = scenes.open_sentinel1(Path(match.path))
+        product = scenes.open_sentinel1(Path(match.path), processing)
         extent = {
             "epsg": pair.s2.epsg,
             "ul_x_m": pair.s2.ul_x_m,
@@ -654,16 +874,256 @@ def shard_info(path: Path) -> ShardManifest:
         return shard.manifest
 
 
-def inspect_scene(path: Path) -> tuple[Any, str | None]:
-    """What a product says of itself, and why it could not become part of a dataset, if so."""
+def inspect_scene(path: Path, tile: str | None = None) -> tuple[Any, str | None]:
+    """What a product says of itself, and why it could not become part of a dataset, if so.
+
+    ``tile`` picks one where a Sentinel-2 product from before December 2016 holds several.
+    """
     if path.name.startswith("S1"):
         return scenes.open_sentinel1(path).scene, None
-    product = scenes.open_sentinel2(path)
+    if path.suffix.lower() == ".json":
+        return scenes.open_stac_item(path).scene, f"{path} is a STAC item; a dataset is built from SAFE products"
+    product = scenes.open_sentinel2(path, tile)
     try:
         scenes.check_complete(product)
     except SceneError as error:
         return product.scene, str(error)
     return product.scene, scenes.quality_problem(product.scene)
+
+
+def summarize_scene(scene: Any, problem: str | None) -> list[tuple[str, str]]:
+    """What matters of a scene as lines of name and text."""
+    if isinstance(scene, Sentinel2Scene):
+        return scenes.summarize(scene, problem)
+    stated = ((name, ", ".join(value) if isinstance(value, dict) else value) for name, value in scene.model_dump(mode="json").items())
+    return [(name, "not stated" if value is None else str(value)) for name, value in stated]
+
+
+def search_products(query: catalogue.ProductQuery, url: str | None = None) -> catalogue.SearchResult:
+    """The products that a STAC catalogue offers; ``RSDATA_STAC`` names one, and so does ``url``, which goes first."""
+    return catalogue.search_catalogue(query, url or os.environ.get("RSDATA_STAC") or catalogue.CDSE_STAC)
+
+
+def product_query(
+    tile: str,
+    period: str,
+    product_type: str = "S2MSI2A",
+    max_cloud: float | None = None,
+    limit: int | None = None,
+    every_baseline: bool = False,
+) -> catalogue.ProductQuery:
+    """A query from what people type.
+
+    Raises: GridError, or DownloadError if the dates or the type make no sense.
+    """
+    known = [name for name in catalogue.COLLECTIONS if name == product_type]
+    if not known:
+        raise DownloadError(f"{product_type!r} is not a product type; choose one of {', '.join(catalogue.COLLECTIONS)}")
+    start, end = catalogue.parse_period(period)
+    return catalogue.ProductQuery(Tile.from_name(tile.removeprefix("T")), start, end, known[0], max_cloud, limit, every_baseline)
+
+
+def public_product(product: RemoteProduct) -> dict[str, Any]:
+    """A product as JSON, its addresses without anything that could be a key."""
+    clean = json.loads(product.model_dump_json())
+    for file in [*clean["files"], *([clean["archive"]] if clean["archive"] else [])]:
+        file["href"] = remote.public_href(file["href"])
+    return dict(clean)
+
+
+def fetch_products(
+    products: Sequence[RemoteProduct],
+    out: Path,
+    connections: int = remote.CONNECTIONS,
+    via: str = "auto",
+    tell: Callable[[RemoteProduct, int, Download | Failure | None], None] = lambda product, n, outcome: None,
+) -> tuple[list[Download], list[Failure]]:
+    """Fetch products into a folder, with keys from the environment."""
+    if not products:
+        return [], []
+    with remote.Session(connections=connections) as session:
+        return download_products(products, Workspace.create(out), session, via, tell)
+
+
+def download_product(
+    product: RemoteProduct,
+    workspace: Workspace,
+    session: remote.Session,
+    via: str = "auto",
+    advance: Callable[[int], None] = lambda n: None,
+) -> Download:
+    """Fetch one product into the workspace, from where an earlier run left it; one that is there is left alone.
+
+    Its record lies in ``downloads/`` and says at any time how far it is. The product itself gets its name only when
+    it is whole, verified, and could be opened.
+
+    Args:
+        via: https for one zip, s3 for a folder of objects, auto for what the keys in the environment allow.
+        advance: told bytes as they come; a negative number where a beginning is thrown away.
+
+    Raises: DownloadError or SceneError, with the reason in the record as well.
+    """
+    place = workspace.download_state(product.product)
+    before: Download | None = None
+    with suppress(WorkspaceError):  # none yet, or of another version
+        before = read_record(place, Download)
+    if before is not None and before.state == "done" and _is_whole(before, workspace):
+        return before
+    source = download.choose_source(product, session.keys, via)
+    suffix = ".zip" if source == "archive" else ".SAFE"
+    target, part = workspace.root / f"{product.product}{suffix}", workspace.download_part(product.product)
+    if before is not None and before.source != source:
+        _remove(part)
+        before = None
+    record = Download(
+        product=product.product,
+        state="partial" if before is not None and before.files else "wanted",
+        source="archive" if source == "archive" else "folder",
+        files=before.files if before is not None else [],
+    )
+    if target.exists() and not (record.files and all(file.sha256 for file in record.files)):
+        raise DownloadError(
+            f"{target} is there, but was not fetched by this command; move it away or name another folder", path=str(target)
+        )
+    write_record(place, record)
+    try:
+        if not target.exists():
+            record = _fetch(product, record, workspace, session, advance)
+            part.replace(target)
+        _open_fetched(product, target, workspace)
+        done = record.model_copy(update={"state": "done", "path": target.name})
+        write_record(place, done)
+        return done
+    except (RsdataError, OSError) as error:
+        known = read_record(place, Download)
+        files = [] if isinstance(error, SceneError) else known.files
+        state = "partial" if any(file.offset for file in files) else "failed"
+        with suppress(WorkspaceError):  # a full disk takes no reason either
+            write_record(place, known.model_copy(update={"state": state, "reason": str(error), "files": files}))
+        if isinstance(error, RsdataError):
+            raise
+        raise DownloadError(
+            f"{target} cannot be put in place ({error.strerror}); look at its folder, then repeat", path=str(target)
+        ) from error
+
+
+def download_products(
+    products: Sequence[RemoteProduct],
+    workspace: Workspace,
+    session: remote.Session,
+    via: str = "auto",
+    tell: Callable[[RemoteProduct, int, Download | Failure | None], None] = lambda product, n, outcome: None,
+) -> tuple[list[Download], list[Failure]]:
+    """Fetch products, several at a time but never over more connections than the session has; one that fails stops no other.
+
+    Args:
+        tell: told of every product as bytes come, and once with its outcome.
+    """
+
+    def fetch(product: RemoteProduct) -> Download | Failure:
+        outcome: Download | Failure
+        try:
+            outcome = download_product(product, workspace, session, via, lambda n: tell(product, n, None))
+        except RsdataError as error:
+            outcome = failure("download", product.product, error)
+        tell(product, 0, outcome)
+        return outcome
+
+    with ThreadPoolExecutor(max_workers=session.connections, thread_name_prefix="download") as pool:
+        waiting = [pool.submit(fetch, product) for product in products]
+        try:
+            outcomes = [future.result() for future in waiting]
+        except BaseException:
+            session.stop()
+            pool.shutdown(cancel_futures=True)
+            raise
+    done = [outcome for outcome in outcomes if isinstance(outcome, Download)]
+    return done, [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+
+
+def _fetch(
+    product: RemoteProduct, record: Download, workspace: Workspace, session: remote.Session, advance: Callable[[int], None]
+) -> Download:
+    """Bring every file of a product to the place where it waits to be whole; the record on disk follows."""
+    place, part = workspace.download_state(product.product), workspace.download_part(product.product)
+    if record.source == "archive":
+        wanted = [product.archive] if product.archive is not None else []
+    else:
+        wanted = download.with_checksums(remote.list_folder(str(product.folder), session), product)
+    files = {file.path: file for file in record.files}
+    notes, lock, given_up = download.unverified(wanted), threading.Lock(), threading.Event()
+
+    def snapshot() -> Download:
+        here = [files[each.path] for each in wanted if each.path in files]
+        return record.model_copy(update={"state": "partial", "files": here, "notes": notes, "reason": None})
+
+    def remember(file: FetchedFile) -> None:
+        with lock:
+            files[file.path] = file
+            write_record(place, snapshot())
+
+    def fetch(file: RemoteFile) -> None:
+        if given_up.is_set():
+            return
+        target = part if record.source == "archive" else part / file.path
+        try:
+            download.fetch_file(file, files.get(file.path), target, session, remember, advance)
+        except download.WrongContent as error:
+            given_up.set()
+            rejected = workspace.download_rejected(target.name if record.source == "folder" else file.path)
+            rejected.parent.mkdir(exist_ok=True)
+            target.replace(rejected)
+            with lock:
+                files.pop(file.path, None)
+                write_record(place, snapshot())
+            raise download.WrongContent(f"{error}; it lies in {rejected}, and the same command fetches it anew", **error.context) from None
+        except BaseException:
+            given_up.set()
+            raise
+
+    part.parent.mkdir(parents=True, exist_ok=True)
+    missing = sum((file.bytes or 0) for file in wanted) - sum(file.offset for file in record.files)
+    download.check_space(part.parent, max(0, missing), product.product)
+    with ThreadPoolExecutor(max_workers=min(session.connections, len(wanted))) as pool:
+        waiting = [pool.submit(fetch, file) for file in wanted]
+        problems = [error for future in waiting if (error := future.exception()) is not None]
+    if problems:
+        raise problems[0]
+    return snapshot()
+
+
+def _open_fetched(product: RemoteProduct, path: Path, workspace: Workspace) -> None:
+    """See that a finished product is one.
+
+    Raises: SceneError if it is not; it is moved aside first.
+    """
+    try:
+        if product.product_type == "S1GRD":
+            list_files(path, marker="manifest.safe").read_xml("manifest.safe")
+            return
+        found = scenes.open_sentinel2(path).scene.product
+        if found != product.product:
+            raise SceneError(f"{path.name} holds the product {found}; search again", path=str(path))
+    except SceneError as error:
+        rejected = workspace.download_rejected(path.name)
+        rejected.parent.mkdir(exist_ok=True)
+        _remove(rejected)
+        path.replace(rejected)
+        raise SceneError(f"what came is not the product: {error}; it lies in {rejected}", path=str(rejected)) from error
+
+
+def _is_whole(record: Download, workspace: Workspace) -> bool:
+    """Whether a finished product still lies where it was put, with files of the same sizes."""
+    if record.path is None:
+        return False
+    path = workspace.root / record.path
+    if record.source == "archive":
+        return path.is_file() and path.stat().st_size == record.bytes
+    return all((path / file.path).is_file() and (path / file.path).stat().st_size == file.offset for file in record.files)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _samples(table: gpd.GeoDataFrame, recipe: Recipe, workspace: Workspace) -> list[catalog.Sample]:

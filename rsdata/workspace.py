@@ -85,6 +85,32 @@ class Workspace:
     def metrics(self, model: str) -> Path:
         return self.training(model) / "metrics.json"
 
+    # Products fetched from a catalogue
+    def download_state(self, product: str) -> Path:
+        return self.root / "downloads" / f"{product}.json"
+
+    def download_part(self, product: str) -> Path:
+        """Where a product lies until it is whole: a file for a zip, else a folder."""
+        return self.root / "downloads" / f"{product}.part"
+
+    def download_rejected(self, name: str) -> Path:
+        return self.root / "downloads" / "rejected" / name
+
+    # Products corrected by sen2cor: a folder like a workspace of its own, so that `rsdata scenes correct` makes the same
+    @property
+    def corrected(self) -> "Workspace":
+        return Workspace(self.root / "corrected")
+
+    @property
+    def scratch(self) -> Path:
+        return self.root / "scratch"
+
+    def quarantine(self, unit: str) -> Path:
+        return self.root / "quarantine" / unit
+
+    def log(self, stage: Stage, unit: str) -> Path:
+        return self.root / "receipts" / stage / f"{unit}.log"
+
     # Inputs that were made here, and the parts one scene contributes
     @property
     def inputs(self) -> Path:

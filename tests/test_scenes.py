@@ -231,8 +231,11 @@ def test_metadata_that_leave_something_out_are_refused_by_its_name(safe):
     edit(safe / "MTD_MSIL2A.xml", "PROCESSING_BASELINE", "SOMETHING_ELSE")
     with pytest.raises(SceneError, match=r"MTD_MSIL2A.xml does not state PROCESSING_BASELINE"):
         open_sentinel2(safe)
+    (safe / "MTD_MSIL2A.xml").unlink()
+    with pytest.raises(SceneError, match=r"lacks MTD_MSIL2A.xml; the product is incomplete, fetch it again"):
+        open_sentinel2(safe)
     (safe / "manifest.safe").unlink()
-    with pytest.raises(SceneError, match=r"has no manifest.safe; expected a Sentinel-2 product"):
+    with pytest.raises(SceneError, match=r"has no manifest.safe and no MTD_MSIL1C.xml or MTD_MSIL2A.xml; expected a Sentinel-2 product"):
         open_sentinel2(safe)
 
 

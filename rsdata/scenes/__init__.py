@@ -7,31 +7,55 @@ import glob
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+import pyproj
+import shapely
+
 from rsdata.errors import SceneError
 from rsdata.records import Sentinel1Scene, Sentinel2Scene
-from rsdata.scenes.sentinel1 import Sentinel1Product, open_sentinel1
+from rsdata.scenes import sen2cor
+from rsdata.scenes.sentinel1 import Sentinel1GrdProduct, Sentinel1Processing, Sentinel1Product, open_sentinel1
 from rsdata.scenes.sentinel2 import (
     LAYERS,
     Sentinel2Product,
     check_complete,
     check_contents,
+    harmonize,
     open_sentinel2,
     quality_problem,
     surface_reflectance,
+    to_reflectance,
 )
+from rsdata.scenes.sentinel2_angles import sun_angles, view_angles
+from rsdata.scenes.sentinel2_masks import open_mask, read_mask_polygons
+from rsdata.scenes.sentinel2_metadata import read_product_xml
+from rsdata.scenes.sentinel2_stac import open_stac_item
+from rsdata.scenes.sentinel2_summary import summarize
 
 __all__ = [
     "LAYERS",
+    "Sentinel1GrdProduct",
+    "Sentinel1Processing",
     "Sentinel1Product",
     "Sentinel2Product",
     "check_complete",
     "check_contents",
     "expand",
+    "harmonize",
     "matches_in_time",
+    "open_mask",
     "open_sentinel1",
     "open_sentinel2",
+    "open_stac_item",
     "quality_problem",
+    "read_mask_polygons",
+    "read_product_xml",
+    "sen2cor",
+    "summarize",
+    "sun_angles",
     "surface_reflectance",
+    "to_reflectance",
+    "view_angles",
 ]
 
 
@@ -66,11 +90,25 @@ def matches_in_time(
     near = [
         (prefer is not None and candidate.orbit_direction != prefer, abs(gap_h), candidate.product, gap_h, candidate)
         for candidate in candidates
-        if candidate.epsg == scene.epsg
-        and candidate.ul_x_m < scene.ul_x_m + scene.width_m
-        and scene.ul_x_m < candidate.ul_x_m + candidate.width_m
-        and candidate.ul_y_m > scene.ul_y_m - scene.height_m
-        and scene.ul_y_m > candidate.ul_y_m - candidate.height_m
-        and abs(gap_h := (candidate.datetime - scene.datetime).total_seconds() / 3600) <= max_gap_h
+        if _over_same_ground(scene, candidate) and abs(gap_h := (candidate.datetime - scene.datetime).total_seconds() / 3600) <= max_gap_h
     ]
     return [(candidate, gap_h) for *_, gap_h, candidate in sorted(near, key=lambda item: item[:3])]
+
+
+def _over_same_ground(scene: Sentinel2Scene, candidate: Sentinel1Scene) -> bool:
+    if candidate.footprint is None:
+        return (
+            candidate.epsg == scene.epsg
+            and candidate.ul_x_m < scene.ul_x_m + scene.width_m
+            and scene.ul_x_m < candidate.ul_x_m + candidate.width_m
+            and candidate.ul_y_m > scene.ul_y_m - scene.height_m
+            and scene.ul_y_m > candidate.ul_y_m - candidate.height_m
+        )
+    # A product in radar geometry is compared in the tile's own zone, where the tile is a rectangle.
+    to_zone = pyproj.Transformer.from_crs(4326, scene.epsg, always_xy=True)
+    lon_deg, lat_deg = np.array(candidate.footprint).T
+    x_m, y_m = to_zone.transform(lon_deg, lat_deg)
+    if not np.isfinite([x_m, y_m]).all():
+        return False  # on the other side of the Earth
+    tile = shapely.box(scene.ul_x_m, scene.ul_y_m - scene.height_m, scene.ul_x_m + scene.width_m, scene.ul_y_m)
+    return bool(shapely.Polygon(zip(x_m, y_m, strict=True)).intersection(tile).area > 0)

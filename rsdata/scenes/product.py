@@ -7,7 +7,9 @@ entities and external references are refused.
 import hashlib
 import zipfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element, ParseError
 
@@ -109,12 +111,25 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def list_files(path: Path, marker: str | None = None) -> ProductFiles:
+def product_folder(entries: Iterable[str], markers: tuple[str, ...], where: str) -> str:
+    """The folder inside a zip that is the product, with a slash at its end: where the first marker lies nearest the top.
+
+    Raises: SceneError if no entry is named as a marker.
+    """
+    ordered = sorted(entries, key=len)
+    found = [name for each in markers for name in ordered if fnmatchcase(PurePosixPath(name).name, each)]
+    if not found:
+        raise SceneError(f"{where} holds no {markers[0]}; expected a zip with one product's folder in it", path=where)
+    return found[0].removesuffix(PurePosixPath(found[0]).name)
+
+
+def list_files(path: Path, marker: str | tuple[str, ...] | None = None) -> ProductFiles:
     """List a product's files.
 
     Args:
         path: a folder, or a zip with the product's folder in it.
-        marker: a file at the product's top that tells which folder of a zip is the product.
+        marker: a file at the product's top that tells which folder of a zip is the product, as a name or pattern such
+            as ``MTD_MSI*.xml``; of several the first that is found.
 
     Raises: SceneError if there is nothing there, the folder is empty, or the zip is damaged.
     """
@@ -130,10 +145,5 @@ def list_files(path: Path, marker: str | None = None) -> ProductFiles:
             entries = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
     except (zipfile.BadZipFile, OSError) as error:
         raise SceneError(f"{path} is a damaged zip or none at all ({error}); fetch the product again", path=str(path)) from error
-    prefix = ""
-    if marker is not None:
-        tops = sorted((name.removesuffix(marker) for name in entries if PurePosixPath(name).name == marker), key=len)
-        if not tops:
-            raise SceneError(f"{path} holds no {marker}; expected a zip with one product's folder in it", path=str(path))
-        prefix = tops[0]
+    prefix = product_folder(entries, (marker,) if isinstance(marker, str) else marker, str(path)) if marker is not None else ""
     return ProductFiles(path, prefix, {name.removeprefix(prefix): size for name, size in entries.items() if name.startswith(prefix)})

@@ -1,67 +1,85 @@
-"""Sentinel-2 products in the SAFE format: what they say of themselves, and their pixels.
+"""Sentinel-2 products: opened by what their metadata say, read whole or lazily, turned into reflectance once.
 
-Files are found through ``manifest.safe`` and the metadata it lists, never by guessing at names; offsets,
-quantification, special values and quality flags come from the XML, never from a date. A JPEG 2000 tile is
-decoded whole however small the window, so bands are read once and whole.
+Counts travel as they are, with scale and offset beside them the CF way; ``harmonize`` applies both, and refuses
+what carries the offset already. A JPEG 2000 tile is decoded whole however small the window, so bands are read
+once and whole, or in chunks as wide as the raster.
 """
 
-import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
-from typing import Literal
-from xml.etree.ElementTree import Element
+from pathlib import Path
 
 import numpy as np
 import rasterio
 import rioxarray
 import xarray as xr
+from affine import Affine
 from rasterio.errors import RasterioError
 
 from rsdata.errors import SceneError
-from rsdata.records import Sentinel2Scene, s2_scene_id
+from rsdata.records import Sentinel2Scene
 from rsdata.scenes.product import ProductFiles, list_files
+from rsdata.scenes.sentinel2_metadata import LAYERS, MANIFEST, MARKERS, OTHER_LAYERS, listed_checksums, listed_files, read_scene
+from rsdata.scenes.sentinel2_url import as_url, list_url
 from rsdata.sensors import SENTINEL2
-from rsdata.sensors.sentinel2 import NODATA_COUNTS, QUALITY_CHECKS, SATURATED_COUNTS, SCL_GSD_M
+from rsdata.sensors.sentinel2 import NODATA_COUNTS, SCL_CLASSES, SENTINEL2_L1C
 
-MANIFEST = "manifest.safe"
-# Layers beside the bands, with their ground sampling distance in metres.
-LAYERS = {"SCL": SCL_GSD_M, "CLDPRB": 20, "SNWPRB": 20}
-_IMAGE_NAME = re.compile(r".*_(?P<band>B\d[0-9A]|SCL)(?:_(?P<gsd>\d\d)m)?")
+CHUNKS = {"y": 1024, "x": -1}  # one row of JPEG 2000 blocks at 10 m
+_DTYPES = {"SCL": "uint8", "CLDPRB": "uint8", "SNWPRB": "uint8"}  # all others are uint16
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a raster lies: its outer corner, pixel size and shape, in the CRS of its scene."""
+
+    ul_x_m: float  # outer edge of the first pixel, never its centre
+    ul_y_m: float
+    pixel_m: float
+    shape_yx: tuple[int, int]
+
+    @property
+    def transform(self) -> Affine:
+        return Affine(self.pixel_m, 0, self.ul_x_m, 0, -self.pixel_m, self.ul_y_m)
+
+    def coordinates(self) -> dict[str, tuple[str, np.ndarray, dict[str, str]]]:
+        """Pixel centres in metres, x eastward and y southward."""
+        height, width = self.shape_yx
+        x = self.ul_x_m + (np.arange(width) + 0.5) * self.pixel_m
+        y = self.ul_y_m - (np.arange(height) + 0.5) * self.pixel_m
+        axis = {"units": "m"}
+        return {
+            "y": ("y", y, axis | {"standard_name": "projection_y_coordinate", "axis": "Y"}),
+            "x": ("x", x, axis | {"standard_name": "projection_x_coordinate", "axis": "X"}),
+        }
 
 
 @dataclass(frozen=True)
 class Sentinel2Product:
-    """One product, opened: its metadata are read, its pixels are not."""
+    """One product, or one tile of it, opened: its metadata are read, its pixels are not."""
 
     files: ProductFiles
     scene: Sentinel2Scene
+    decimated: bool = False  # a catalogue's item may point to rasters coarser than it says; a SAFE product may not
 
     def gsd_m(self, band: str) -> int:
-        return LAYERS[band] if band in LAYERS else SENTINEL2[band].gsd_m
+        """Native ground sampling distance of a band or layer, metres."""
+        return LAYERS.get(band) or OTHER_LAYERS.get(band) or SENTINEL2_L1C[band].gsd_m
 
     def read(self, band: str) -> np.ndarray:
         """Read a whole band or layer as stored, (y, x): uint16 counts, or uint8 for SCL and probabilities.
 
         Raises: SceneError if the file is damaged or does not fit the product's own metadata.
         """
-        inside = self.scene.bands[band]
+        inside = self._file_of(band)
         where = f"{self.files.path}: {inside}"
-        shape = (self.scene.height_m // self.gsd_m(band), self.scene.width_m // self.gsd_m(band))
         try:
             with rasterio.open(self.files.gdal_path(inside)) as raster:
-                self._check_georeference(raster, where, shape)
-                pixels = raster.read(1)
+                self._check_georeference(raster, where, self.gsd_m(band))
+                self._check_type(raster, where, band)
+                return raster.read(1)
         except RasterioError as error:
-            reason = str(error.__cause__ or error)
-            raise SceneError(f"{where} cannot be decoded ({reason}); the file is damaged, fetch the product again", band=band) from error
-        expected = np.dtype("uint8") if band in LAYERS else np.dtype(SENTINEL2[band].dtype)
-        if pixels.dtype != expected:
-            raise SceneError(f"{where} holds {pixels.dtype}; expected {expected} as ESA delivers it", band=band)
-        return pixels
+            raise _undecodable(where, band, error) from error
 
     def read_all(self, bands: Iterable[str], threads: int = 1) -> dict[str, np.ndarray]:
         """Read several bands, ``threads`` at a time."""
@@ -69,44 +87,192 @@ class Sentinel2Product:
         with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
             return dict(zip(names, pool.map(self.read, names), strict=True))
 
-    def open_counts(self, band: str) -> xr.DataArray:
-        """Open a band lazily as counts (y, x) uint16 in dask chunks of one JPEG 2000 tile row.
+    def place(self, band: str) -> Place:
+        """Where a band's raster lies: the whole tile, or the part of it that was cut out on the tile's own pixels.
 
-        ``scale_factor`` and ``add_offset`` are given the CF way: reflectance = counts * scale_factor + add_offset.
+        Raises: SceneError if the file is damaged, or lies off the product's grid.
         """
-        opened = rioxarray.open_rasterio(self.files.gdal_path(self.scene.bands[band]), chunks={"y": 1024, "x": -1}, lock=False)
-        if not isinstance(opened, xr.DataArray):
-            raise SceneError(f"{self.files.path}: {self.scene.bands[band]} holds several rasters; expected one band", band=band)
-        counts = opened.squeeze("band", drop=True).rename(band)
-        counts.attrs = {
-            "units": "1",
-            "scale_factor": 1 / self.scene.quantification,
-            "add_offset": self.scene.offsets[band] / self.scene.quantification,
-            "nodata": self.scene.nodata,
+        inside = self._file_of(band)
+        where = f"{self.files.path}: {inside}"
+        try:
+            with rasterio.open(self.files.gdal_path(inside)) as raster:
+                self._check_type(raster, where, band)
+                return self.place_of(raster, where, self.gsd_m(band))
+        except RasterioError as error:
+            raise _undecodable(where, band, error) from error
+
+    def open_counts(self, band: str, chunks: Mapping[str, int] | None = None) -> xr.DataArray:
+        """Open a band or layer lazily as stored, (y, x) in dask chunks, at pixel centres.
+
+        ``scale_factor`` and ``add_offset`` are given the CF way: physical = counts * scale_factor + add_offset.
+        ``offset_applied`` says whether the counts carry the offset already.
+
+        Raises: SceneError if the file is damaged, or lies off the product's grid.
+        """
+        return self._open(band, self.place(band), chunks)
+
+    def open_dataset(
+        self, *, bands: Iterable[str] | None = None, gsd_m: int | None = None, chunks: Mapping[str, int] | None = None
+    ) -> xr.Dataset:
+        """Open bands and layers of one resolution lazily, as stored: (y, x) each, on one grid, nothing resampled.
+
+        Args:
+            bands: bands and layers by name; they must share one resolution.
+            gsd_m: in place of names, every band and layer there is at this native resolution, 10, 20 or 60 metres.
+            chunks: dask chunks in pixels; 1024 rows of full width if absent.
+
+        Returns: counts with CRS, transform, pixel centres, ``scale_factor``, ``add_offset``, ``_FillValue`` and units;
+            ``harmonize`` and ``xarray.decode_cf`` make reflectance of them.
+        Raises: SceneError if a band is missing, damaged, of another resolution, or covers other ground than the rest.
+        """
+        if (bands is None) == (gsd_m is None):
+            raise SceneError("open_dataset takes either band names or one resolution, such as gsd_m=10; give one of the two")
+        names = list(bands) if bands is not None else [name for name in self.scene.bands if self.gsd_m(name) == gsd_m]
+        if not names:
+            there = ", ".join(f"{name} ({self.gsd_m(name)} m)" for name in self.scene.bands) or "none"
+            raise SceneError(f"{self.scene.product} has no bands at {gsd_m} m; its bands are {there}", product=self.scene.product)
+        places = {name: self.place(name) for name in names}
+        if len(set(places.values())) > 1:
+            listed = ", ".join(f"{name} {at.shape_yx[0]} x {at.shape_yx[1]} at {at.pixel_m:g} m" for name, at in places.items())
+            raise SceneError(
+                f"{self.scene.product}: {listed}; expected one grid, so open each resolution as a dataset of its own",
+                product=self.scene.product,
+            )
+        place = places[names[0]]
+        dataset = xr.Dataset({name: self._open(name, place, chunks) for name in names})
+        dataset.attrs = {
+            "product": self.scene.product,
+            "level": self.scene.level,
+            "processing_baseline": self.scene.baseline,
+            "tile": self.scene.tile_id,
+            "datetime": self.scene.datetime.isoformat(),
+            "offset_applied": int(self.scene.offset_applied),
         }
-        return counts
+        return dataset
 
     def open_reflectance(self, band: str) -> xr.DataArray:
-        """Open a band lazily as surface reflectance (y, x) float32, unitless; no data is NaN."""
-        return surface_reflectance(self.open_counts(band), self.scene.offsets[band], self.scene.quantification, self.scene.nodata)
+        """Open a band lazily as reflectance (y, x) float32, unitless; no data is NaN.
 
-    def _check_georeference(self, raster: rasterio.DatasetReader, where: str, shape: tuple[int, int]) -> None:
+        Surface reflectance of Level-2A, top-of-atmosphere reflectance of Level-1C. An offset that the pixels carry
+        already is not applied again.
+        """
+        counts = self.open_counts(band)
+        return surface_reflectance(counts, self.scene.offsets[band], self.scene.quantification, self.scene.nodata)
+
+    def _file_of(self, band: str) -> str:
+        if band not in self.scene.bands:
+            raise SceneError(
+                f"{self.files.path} lacks {band}; it has {', '.join(self.scene.bands) or 'no bands'}", path=str(self.files.path), band=band
+            )
+        return self.scene.bands[band]
+
+    def _open(self, band: str, place: Place, chunks: Mapping[str, int] | None) -> xr.DataArray:
+        opened = rioxarray.open_rasterio(
+            self.files.gdal_path(self._file_of(band)), chunks=dict(chunks or CHUNKS), lock=False, parse_coordinates=False
+        )
+        if not isinstance(opened, xr.DataArray) or opened.sizes["band"] != 1:
+            raise SceneError(f"{self.files.path}: {self.scene.bands[band]} holds several rasters; expected one band", band=band)
+        pixels = xr.DataArray(opened.isel(band=0).data, place.coordinates(), ("y", "x"), band, self._attributes(band))
+        return pixels.rio.write_crs(self.scene.epsg).rio.write_transform(place.transform)
+
+    def _attributes(self, band: str) -> dict[str, object]:
+        """CF attributes of a band or layer as stored."""
+        scene = self.scene
+        if band == "SCL":
+            names = [name.lower() for name in SCL_CLASSES.values()]
+            return {
+                "long_name": "scene classification",
+                "units": "1",
+                "flag_values": list(SCL_CLASSES),
+                "flag_meanings": " ".join(names),
+                "nodata": 0,
+            }
+        if band in ("CLDPRB", "SNWPRB"):
+            return {"long_name": f"{'cloud' if band == 'CLDPRB' else 'snow'} probability", "units": "percent"}
+        fill = {"_FillValue": np.uint16(scene.nodata), "nodata": scene.nodata}
+        if band in OTHER_LAYERS:
+            quantification = scene.aot_quantification if band == "AOT" else scene.wvp_quantification
+            if quantification is None:
+                raise SceneError(f"{scene.product} does not state the quantification of {band}, so its values have no unit", band=band)
+            title, unit = ("aerosol optical thickness", "1") if band == "AOT" else ("water vapour", "cm")
+            return {"long_name": title, "units": unit, "scale_factor": 1 / quantification, "add_offset": 0.0, **fill}
+        return {
+            "long_name": f"{'surface' if scene.level == 'L2A' else 'top-of-atmosphere'} reflectance, {band}",
+            "units": "1",
+            "scale_factor": 1 / scene.quantification,
+            "add_offset": scene.offsets[band] / scene.quantification,
+            "offset_applied": int(scene.offset_applied),
+            "wavelength_nm": SENTINEL2_L1C[band].wavelength_nm,
+            "gsd_m": self.gsd_m(band),
+            **fill,
+        }
+
+    def _check_type(self, raster: rasterio.DatasetReader, where: str, band: str) -> None:
+        expected = _DTYPES.get(band, "uint16")
+        if raster.dtypes[0] != expected:
+            raise SceneError(f"{where} holds {raster.dtypes[0]}; expected {expected} as ESA delivers it", band=band)
+
+    def _check_georeference(self, raster: rasterio.DatasetReader, where: str, gsd_m: int) -> None:
+        """Hold a raster to the whole tile: its size, CRS, corner and pixel size."""
+        path = str(self.files.path)
+        shape = (self.scene.height_m // gsd_m, self.scene.width_m // gsd_m)
         if raster.shape != shape:
             raise SceneError(
                 f"{where} is {raster.shape[0]} x {raster.shape[1]} pixels, but MTD_TL.xml says {shape[0]} x {shape[1]}; "
                 "fetch the product again",
-                path=str(self.files.path),
+                path=path,
             )
+        self._check_crs(raster, where)
+        corner = (raster.transform.c, raster.transform.f)
+        if not raster.transform.is_identity and corner != (self.scene.ul_x_m, self.scene.ul_y_m):
+            raise SceneError(f"{where} has its corner at {corner}, but MTD_TL.xml says {(self.scene.ul_x_m, self.scene.ul_y_m)}", path=path)
+        if not raster.transform.is_identity and raster.res != (gsd_m, gsd_m):
+            raise SceneError(f"{where} has pixels of {raster.res[0]:g} x {raster.res[1]:g} m; expected {gsd_m} m", path=path)
+
+    def _check_crs(self, raster: rasterio.DatasetReader, where: str) -> None:
         if raster.crs is not None and raster.crs.to_epsg() not in (None, self.scene.epsg):
             raise SceneError(
                 f"{where} is in EPSG:{raster.crs.to_epsg()}, but MTD_TL.xml says EPSG:{self.scene.epsg}", path=str(self.files.path)
             )
-        corner = (raster.transform.c, raster.transform.f)
-        if not raster.transform.is_identity and corner != (self.scene.ul_x_m, self.scene.ul_y_m):
+
+    def place_of(self, raster: rasterio.DatasetReader, where: str, gsd_m: int) -> Place:
+        """Where an opened raster lies: the whole tile, or a part cut out along its pixels.
+
+        Raises: SceneError if it lies off the tile's pixels or reaches beyond the tile.
+        """
+        scene = self.scene
+        whole = Place(scene.ul_x_m, scene.ul_y_m, gsd_m, (scene.height_m // gsd_m, scene.width_m // gsd_m))
+        if self.decimated and raster.shape != whole.shape_yx:
+            pixel_m = scene.width_m / raster.width
+            states_it = raster.transform.is_identity or (raster.res == (pixel_m, pixel_m) and self._starts_at_corner(raster))
+            if scene.height_m / raster.height == pixel_m and states_it:
+                self._check_crs(raster, where)
+                return Place(scene.ul_x_m, scene.ul_y_m, pixel_m, raster.shape)
+        if raster.transform.is_identity or raster.shape == whole.shape_yx:
+            self._check_georeference(raster, where, gsd_m)
+            return whole
+        self._check_crs(raster, where)
+        right_px, down_px = (raster.transform.c - scene.ul_x_m) / gsd_m, (scene.ul_y_m - raster.transform.f) / gsd_m
+        height, width = raster.shape
+        fits = min(right_px, down_px) >= 0 and right_px + width <= whole.shape_yx[1] and down_px + height <= whole.shape_yx[0]
+        if raster.res != (gsd_m, gsd_m) or right_px % 1 or down_px % 1 or not fits:
             raise SceneError(
-                f"{where} has its corner at {corner}, but MTD_TL.xml says {(self.scene.ul_x_m, self.scene.ul_y_m)}",
+                f"{where} covers {height} x {width} pixels of {raster.res[0]:g} m from ({raster.transform.c:g}, {raster.transform.f:g}); "
+                f"expected pixels of {gsd_m} m on the grid of tile {scene.tile_id}, whose corner is ({scene.ul_x_m}, {scene.ul_y_m})",
                 path=str(self.files.path),
             )
+        return Place(raster.transform.c, raster.transform.f, gsd_m, (height, width))
+
+    def _starts_at_corner(self, raster: rasterio.DatasetReader) -> bool:
+        return (raster.transform.c, raster.transform.f) == (self.scene.ul_x_m, self.scene.ul_y_m)
+
+
+def _undecodable(where: str, band: str, error: RasterioError) -> SceneError:
+    reason = str(error.__cause__ or error)
+    return SceneError(f"{where} cannot be decoded ({reason}); the file is damaged, fetch the product again", band=band)
+
+
+# --- reflectance ------------------------------------------------------------------------------------------
 
 
 def surface_reflectance(counts: xr.DataArray, offset: float, quantification: float, nodata: int = NODATA_COUNTS) -> xr.DataArray:
@@ -133,59 +299,81 @@ def surface_reflectance(counts: xr.DataArray, offset: float, quantification: flo
     return physical
 
 
-def open_sentinel2(path: Path) -> Sentinel2Product:
+def harmonize(dataset: xr.Dataset, invalid: xr.DataArray | None = None) -> xr.Dataset:
+    """Turn counts of any baseline into comparable reflectance: offset and scale, each applied once.
+
+    Args:
+        dataset: counts as ``open_dataset`` gives them, (y, x) uint16.
+        invalid: (y, x) boolean on the same grid, true where reflectance shall be NaN, such as cloud.
+
+    Returns: bands float32, unitless; AOT float32, unitless; WVP float32, cm; no data is NaN. SCL and probabilities stay.
+    Raises: SceneError if the offset was applied before, or the values are no counts.
+    Source: Copernicus SentiWiki, S2 Products, radiometric offset.
+    """
+    applied = [name for name, band in dataset.data_vars.items() if band.attrs.get("offset_applied", 0)]
+    if dataset.attrs.get("offset_applied", 0) or applied:
+        raise SceneError(
+            f"{dataset.attrs.get('product', 'the dataset')} carries its offset already"
+            f"{' in ' + ', '.join(map(str, applied)) if applied else ''}; expected counts with offset_applied 0, "
+            "so only scale these, with to_reflectance",
+            product=dataset.attrs.get("product"),
+        )
+    return to_reflectance(dataset, invalid)
+
+
+def to_reflectance(dataset: xr.Dataset, invalid: xr.DataArray | None = None) -> xr.Dataset:
+    """Do what is still to be done to make reflectance of counts: the offset unless they carry it, then the scale.
+
+    Takes and returns what ``harmonize`` does, but takes counts whose offset was applied by who published them too.
+
+    Raises: SceneError if the values are no counts, so were scaled already, or ``invalid`` lies on another grid.
+    """
+    if invalid is not None and (invalid.dims != ("y", "x") or any(not invalid[axis].equals(dataset[axis]) for axis in ("y", "x"))):
+        raise SceneError(f"the mask is {dict(invalid.sizes)} on another grid; expected (y, x) as in the dataset, {dict(dataset.sizes)}")
+    made = dataset.copy()
+    for name, counts in dataset.data_vars.items():
+        if "scale_factor" not in counts.attrs:
+            if name in SENTINEL2_L1C.band_names:
+                raise SceneError(
+                    f"{name} states no scale_factor, so it was scaled already; expected counts as open_dataset gives them", band=name
+                )
+            continue
+        scale, nodata = counts.attrs["scale_factor"], counts.attrs.get("nodata", NODATA_COUNTS)
+        offset = 0.0 if counts.attrs.get("offset_applied", 0) else counts.attrs["add_offset"]
+        physical = surface_reflectance(counts, round(offset / scale, 6), round(1 / scale, 6), nodata)
+        if invalid is not None:
+            physical = physical.where(~invalid)
+        kept = {key: counts.attrs[key] for key in ("long_name", "units", "wavelength_nm", "gsd_m") if key in counts.attrs}
+        physical.attrs = kept | ({"offset_applied": 1} if "offset_applied" in counts.attrs else {})
+        made[name] = physical
+    made.attrs = dataset.attrs | {"offset_applied": 1}
+    return made
+
+
+# --- opening ----------------------------------------------------------------------------------------------
+
+
+def open_sentinel2(path: Path | str, tile: str | None = None) -> Sentinel2Product:
     """Open a Sentinel-2 product, L1C or L2A, from its SAFE folder or zip, and read its metadata.
 
-    Raises: SceneError if it is damaged, incomplete, or not a Sentinel-2 product in compact naming.
-    """
-    files = list_files(path, marker=MANIFEST)
-    if MANIFEST not in files.sizes:
-        raise SceneError(f"{path} has no {MANIFEST}; expected a Sentinel-2 product in the SAFE format", path=str(path))
-    listed = _listed_files(files)
-    product_xml = _only(
-        files, [name for name in listed if re.fullmatch(r"MTD_MSIL(1C|2A)\.xml", PurePosixPath(name).name)], "MTD_MSIL2A.xml"
-    )
-    tile_xml = _only(files, [name for name in listed if PurePosixPath(name).name == "MTD_TL.xml"], "MTD_TL.xml")
-    reader = _Metadata(files, files.read_xml(product_xml), product_xml)
-    tile = _Metadata(files, files.read_xml(tile_xml), tile_xml)
+    Args:
+        path: the product's folder, or a zip with it inside; or the URL of either, ``s3://…`` or ``https://…``, with
+            credentials from the environment.
+        tile: MGRS name such as ``32TNM``, where a product from before December 2016 holds several.
 
-    level = _level(reader.text("PROCESSING_LEVEL"), files)
-    product = reader.text("PRODUCT_URI").removesuffix(".SAFE")
-    quantification, offsets = _radiometry(reader, level)
-    special = {
-        item.findtext("{*}SPECIAL_VALUE_TEXT", ""): int(item.findtext("{*}SPECIAL_VALUE_INDEX", "-1"))
-        for item in reader.root.iter("Special_Values")
-    }
-    rows, cols = (int(tile.text(f"Tile_Geocoding/{{*}}Size[@resolution='10']/{{*}}{name}")) for name in ("NROWS", "NCOLS"))
-    ul_x_m, ul_y_m = (int(tile.text(f"Tile_Geocoding/{{*}}Geoposition[@resolution='10']/{{*}}{name}")) for name in ("ULX", "ULY"))
-    try:
-        scene_id = s2_scene_id(product)
-        sensing = datetime.fromisoformat(tile.text("SENSING_TIME"))
-    except ValueError as error:
-        raise SceneError(f"{files.path}: {error}", path=str(files.path)) from error
-    scene = Sentinel2Scene(
-        product=product,
-        scene_id=scene_id,
-        mission=product[:3],
-        level=level,
-        baseline=reader.text("PROCESSING_BASELINE"),
-        tile_id=scene_id[-5:],
-        datetime=sensing.astimezone(UTC),
-        relative_orbit=int(reader.text("SENSING_ORBIT_NUMBER")),
-        orbit_direction=reader.root.findtext(".//{*}SENSING_ORBIT_DIRECTION"),
-        quantification=quantification,
-        offsets=offsets,
-        nodata=special.get("NODATA", NODATA_COUNTS),
-        saturated=special.get("SATURATED", SATURATED_COUNTS),
-        quality_checks=_quality_checks(reader.root),
-        epsg=int(tile.text("HORIZONTAL_CS_CODE").removeprefix("EPSG:")),
-        ul_x_m=ul_x_m,
-        ul_y_m=ul_y_m,
-        width_m=cols * 10,
-        height_m=rows * 10,
-        bands=_image_files(files, reader.root) | _probability_files(files, tile.root),
-    )
-    return Sentinel2Product(files, scene)
+    Raises: SceneError if it is damaged, incomplete, not a Sentinel-2 product, or holds several tiles and none is named.
+    """
+    url = as_url(path)
+    if url is not None:
+        remote = list_url(url)
+        return Sentinel2Product(remote, read_scene(remote, tile))
+    path = Path(path)
+    if path.is_file() and path.suffix.lower() in (".xml", ".json"):
+        raise SceneError(
+            f"{path} is one file of a product; expected the product's folder or zip, so name the .SAFE folder it lies in", path=str(path)
+        )
+    files = list_files(path, marker=MARKERS)
+    return Sentinel2Product(files, read_scene(files, tile))
 
 
 def check_complete(product: Sentinel2Product) -> None:
@@ -206,7 +394,7 @@ def check_complete(product: Sentinel2Product) -> None:
             path=str(path),
             missing=missing,
         )
-    listed = _listed_files(product.files)
+    listed = listed_files(product.files)
     for name in (*SENTINEL2.band_names, *LAYERS):
         inside = scene.bands[name]
         stated, found = listed.get(inside), product.files.sizes[inside]
@@ -225,7 +413,7 @@ def check_contents(product: Sentinel2Product, threads: int = 1) -> None:
 
     Raises: SceneError naming the file whose contents differ.
     """
-    stated = _listed_checksums(product.files)
+    stated = listed_checksums(product.files)
 
     def check(inside: str) -> None:
         algorithm, expected = stated[inside]
@@ -239,115 +427,6 @@ def check_contents(product: Sentinel2Product, threads: int = 1) -> None:
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
         for _ in pool.map(check, [inside for inside in product.scene.bands.values() if inside in stated]):
             pass
-
-
-@dataclass(frozen=True)
-class _Metadata:
-    """One XML file and the sentence to say when it lacks something."""
-
-    files: ProductFiles
-    root: Element
-    name: str
-
-    def text(self, tag: str) -> str:
-        text = self.root.findtext(f".//{{*}}{tag}")
-        if text is None or not text.strip():
-            raise SceneError(
-                f"{self.files.path}: {self.name} does not state {tag.replace('{*}', '')}; fetch the product again",
-                path=str(self.files.path),
-            )
-        return text.strip()
-
-
-def _level(text: str, files: ProductFiles) -> Literal["L1C", "L2A"]:
-    if text == "Level-1C":
-        return "L1C"
-    if text in ("Level-2A", "Level-2Ap"):
-        return "L2A"
-    raise SceneError(f"{files.path} is of {text}; expected Level-1C or Level-2A", path=str(files.path))
-
-
-def _listed_files(files: ProductFiles) -> dict[str, int | None]:
-    """Files the manifest lists, with the sizes it states."""
-    listed: dict[str, int | None] = {}
-    for stream in files.read_xml(MANIFEST).iter("byteStream"):
-        location = stream.find("fileLocation")
-        if location is not None:
-            size = stream.get("size", "")
-            listed[location.get("href", "").removeprefix("./")] = int(size) if size.isdigit() else None
-    return listed
-
-
-def _listed_checksums(files: ProductFiles) -> dict[str, tuple[str, str]]:
-    """File to (algorithm as hashlib calls it, hex digest in lower case), for algorithms that hashlib has."""
-    listed = {}
-    for stream in files.read_xml(MANIFEST).iter("byteStream"):
-        location, checksum = stream.find("fileLocation"), stream.find("checksum")
-        if location is None or checksum is None or not checksum.text:
-            continue
-        algorithm = checksum.get("checksumName", "").lower().replace("sha3-", "sha3_").replace("sha-", "sha")
-        if algorithm in hashlib.algorithms_available:
-            listed[location.get("href", "").removeprefix("./")] = (algorithm, checksum.text.strip().lower())
-    return listed
-
-
-def _only(files: ProductFiles, names: list[str], wanted: str) -> str:
-    if len(names) != 1:
-        raise SceneError(
-            f"{files.path}: {MANIFEST} lists {len(names) or 'no'} {wanted}; expected one, as in a Sentinel-2 product in compact naming",
-            path=str(files.path),
-        )
-    return names[0]
-
-
-def _radiometry(reader: _Metadata, level: str) -> tuple[float, dict[str, float]]:
-    quantification_tag, offset_tag = {
-        "L2A": ("BOA_QUANTIFICATION_VALUE", "BOA_ADD_OFFSET"),
-        "L1C": ("QUANTIFICATION_VALUE", "RADIO_ADD_OFFSET"),
-    }[level]
-    stated = {int(item.get("band_id", "-1")): float(item.text or 0) for item in reader.root.iter(offset_tag)}
-    offsets = {band.name: stated.get(band.product_index if band.product_index is not None else -1, 0.0) for band in SENTINEL2.bands}
-    if stated and any(band.product_index not in stated for band in SENTINEL2.bands):
-        raise SceneError(f"{reader.files.path}: {reader.name} states {offset_tag} for some bands only", path=str(reader.files.path))
-    return float(reader.text(quantification_tag)), offsets
-
-
-def _quality_checks(root: Element) -> dict[str, str]:
-    """Inspections by name; the early layout states them as ``<GEOMETRIC_QUALITY_FLAG>PASSED``."""
-    found = {item.get("checkType", ""): (item.text or "").strip() for item in root.iter("quality_check")}
-    for check in QUALITY_CHECKS:
-        flag = root.findtext(f".//{{*}}{check}_FLAG")
-        if check not in found and flag is not None:
-            found[check] = flag.strip()
-    return {check: found[check] for check in QUALITY_CHECKS if check in found}
-
-
-def _image_files(files: ProductFiles, root: Element) -> dict[str, str]:
-    """Native-resolution image files, from the IMAGE_FILE entries, which leave out the ending."""
-    by_stem = {name.rsplit(".", 1)[0]: name for name in files.sizes if not name.endswith(".xml")}
-    images: dict[str, str] = {}
-    for item in root.iter("IMAGE_FILE"):
-        stem = (item.text or "").strip()
-        match = _IMAGE_NAME.fullmatch(stem)
-        if match is None or stem not in by_stem:
-            continue
-        band = match["band"]
-        native = LAYERS.get(band) or (SENTINEL2[band].gsd_m if band in SENTINEL2.band_names else None)
-        if native is not None and match["gsd"] in (None, f"{native}"):
-            images[band] = by_stem[stem]
-    return images
-
-
-def _probability_files(files: ProductFiles, root: Element) -> dict[str, str]:
-    """Cloud and snow probability at 20 m, from the MASK_FILENAME entries."""
-    by_stem = {name.rsplit(".", 1)[0]: name for name in files.sizes if not name.endswith(".xml")}
-    found: dict[str, str] = {}
-    for item in root.iter("MASK_FILENAME"):
-        layer = (item.get("type") or "").removeprefix("MSK_")
-        stem = (item.text or "").strip().rsplit(".", 1)[0]
-        if layer in LAYERS and stem.endswith("_20m") and stem in by_stem:
-            found[layer] = by_stem[stem]
-    return found
 
 
 def quality_problem(scene: Sentinel2Scene) -> str | None:

@@ -1,4 +1,4 @@
-"""Sentinel-2 MSI: the twelve bands of surface reflectance, the scene classification, product levels.
+"""Sentinel-2 MSI: its bands, the twelve of surface reflectance first, the scene classification, product masks.
 
 Stored counts are the product's own; scale and offset stand beside them in the manifest. Wavelengths are
 those of Sentinel-2A as its products state them (Spectral_Information, baseline 05.09). Counts of 0 are
@@ -29,6 +29,11 @@ SENTINEL2 = Sensor(
     tuple(Band(name, gsd, "uint16", "counts", 0, centre, high - low, index) for name, gsd, centre, low, high, index in _TABLE),
 )
 
+# All thirteen bands as Level-1C products hold them, in the order of band_id: with the cirrus band B10, which Level-2A leaves out.
+B10 = Band("B10", 60, "uint16", "counts", 0, 1373.5, 75, 10)
+SENTINEL2_L1C = Sensor("s2_l1c", "Sentinel-2 L1C", tuple(sorted((*SENTINEL2.bands, B10), key=lambda band: band.product_index or 0)))
+BAND_OF_INDEX = {band.product_index: band.name for band in SENTINEL2_L1C.bands}
+
 MISSIONS = ("S2A", "S2B", "S2C", "S2D")
 NODATA_COUNTS = 0
 SATURATED_COUNTS = 65535
@@ -57,3 +62,18 @@ SCL_CLOUD = (8, 9, 10)
 SCL_SHADOW = (3,)
 SCL_SNOW = (11,)
 SCL_GSD_M = 20
+
+# Flags of the raster masks from baseline 04.00 on, one raster band each, 1 where it holds.
+# Source: Copernicus SentiWiki, S2 Products and S2 Processing, quality masks; Sentinel-2 PSD 14.9.
+CLASSI_FLAGS = ("OPAQUE", "CIRRUS", "SNOW_ICE")  # MSK_CLASSI_B00, 60 m
+QUALIT_FLAGS = (  # MSK_QUALIT_Bxx, on the band's own grid
+    "ANC_LOST",  # ancillary data lost
+    "ANC_DEG",  # ancillary data degraded
+    "MSI_LOST",  # image data lost
+    "MSI_DEG",  # image data degraded
+    "QT_DEFECTIVE_PIXELS",
+    "QT_NODATA_PIXELS",  # within the swath; pixels beside the swath are not flagged
+    "QT_PARTIALLY_CORRECTED_PIXELS",
+    "QT_SATURATED_PIXELS",
+)
+CLASSI_GSD_M = 60

@@ -90,7 +90,7 @@ def product_name(
     Baseline 99.99 is that of products corrected by the user, whose names say N9999.
     """
     processed = processed or sensing + _PROCESSING_DELAY
-    return f"{mission}_MSIL2A_{_stamp(sensing)}_N{baseline.replace('.', '')}_R{relative_orbit:03d}_T{tile.name}_{_stamp(processed)}"
+    return f"{mission}_MSIL2A_{stamp(sensing)}_N{baseline.replace('.', '')}_R{relative_orbit:03d}_T{tile.name}_{stamp(processed)}"
 
 
 def write_l2a_safe(
@@ -147,17 +147,17 @@ def write_l2a_safe(
             f"{', '.join(missing) or mission} cannot be written",
             missing=missing,
         )
-    sensing = _utc(sensing)
-    processed = _utc(processed) if processed else sensing + _PROCESSING_DELAY
+    sensing = utc(sensing)
+    processed = utc(processed) if processed else sensing + _PROCESSING_DELAY
     name = product_name(tile, sensing, baseline=baseline, mission=mission, relative_orbit=relative_orbit, processed=processed)
     if offset is None and 4 <= float(baseline) < 99:
         offset = OFFSET_COUNTS
     ul_x_m, ul_y_m = tile.ul_x_m if ul_x_m is None else ul_x_m, tile.ul_y_m if ul_y_m is None else ul_y_m
-    absolute_orbit = _absolute_orbit(mission, relative_orbit, sensing)
-    stem = f"T{tile.name}_{_stamp(sensing)}"
-    granule = f"GRANULE/L2A_T{tile.name}_A{absolute_orbit:06d}_{_stamp(sensing)}"
+    orbit = absolute_orbit(mission, relative_orbit, sensing)
+    stem = f"T{tile.name}_{stamp(sensing)}"
+    granule = f"GRANULE/L2A_T{tile.name}_A{orbit:06d}_{stamp(sensing)}"
     dotted = f"N{baseline}"
-    raster = _Raster(tile, ul_x_m, ul_y_m, threads)
+    raster = Raster(tile, ul_x_m, ul_y_m, threads)
     with written_aside(folder / f"{name}.SAFE") as aside:
         images = []
         for band in sorted(SENTINEL2.bands, key=lambda band: (band.gsd_m, band.product_index or 0)):
@@ -174,30 +174,30 @@ def write_l2a_safe(
         shares = np.bincount(classes.ravel(), minlength=12)[:12]
         valid, land = max(1, shares[1:].sum()), max(1, shares[1:].sum() - shares[6])
         cloudy = shares[list(SCL_CLOUD)].sum()
-        zenith_deg, azimuth_deg = _sun_angles(raster, sensing)
+        zenith_deg, azimuth_deg = sun_angles(raster, sensing)
         values = {
             "name": name,
-            "start": _instant(sensing),
-            "sensing": _instant(sensing),
-            "generation": _instant(processed),
+            "start": instant(sensing),
+            "sensing": instant(sensing),
+            "generation": instant(processed),
             "baseline": baseline,
             "mission": mission,
-            "datatake": f"G{mission}_{_stamp(sensing)}_{absolute_orbit:06d}_{dotted}",
+            "datatake": f"G{mission}_{stamp(sensing)}_{orbit:06d}_{dotted}",
             "relative_orbit": relative_orbit,
-            "absolute_orbit": absolute_orbit,
+            "absolute_orbit": orbit,
             "orbit_direction": orbit_direction,
-            "datastrip_id": f"{mission}_OPER_MSI_L2A_DS_2APS_{_stamp(processed)}_S{_stamp(sensing)}_{dotted}",
-            "tile_id": f"{mission}_OPER_MSI_L2A_TL_2APS_{_stamp(processed)}_A{absolute_orbit:06d}_T{tile.name}_{dotted}",
-            "l1c_tile_id": f"{mission}_OPER_MSI_L1C_TL_2APS_{_stamp(sensing + _L1C_DELAY)}_A{absolute_orbit:06d}_T{tile.name}_{dotted}",
+            "datastrip_id": f"{mission}_OPER_MSI_L2A_DS_2APS_{stamp(processed)}_S{stamp(sensing)}_{dotted}",
+            "tile_id": f"{mission}_OPER_MSI_L2A_TL_2APS_{stamp(processed)}_A{orbit:06d}_T{tile.name}_{dotted}",
+            "l1c_tile_id": f"{mission}_OPER_MSI_L1C_TL_2APS_{stamp(sensing + _L1C_DELAY)}_A{orbit:06d}_T{tile.name}_{dotted}",
             "images": images,
             "masks": masks,
             "special_values": {"NODATA": NODATA_COUNTS, "SATURATED": SATURATED_COUNTS},
             "quantification": quantification,
             "offset": offset,
-            "sun_distance_factor": _sun_distance_factor(sensing),
-            "spectral_bands": _spectral_bands(),
+            "sun_distance_factor": sun_distance_factor(sensing),
+            "spectral_bands": spectral_bands(),
             "scl_classes": SCL_CLASSES,
-            "footprint": _footprint(raster),
+            "footprint": footprint(raster),
             "quality_checks": {**QUALITY_PASSED, **quality_checks},
             "cloudy": 100 * cloudy / valid,
             "cloudy_land": min(100.0, 100 * cloudy / land),
@@ -215,7 +215,7 @@ def write_l2a_safe(
         (aside / granule / "MTD_TL.xml").write_text(TILE_XML.render(values), encoding="utf-8")
         modern = float(baseline) >= 5  # MD5 before
         files = [
-            _described(aside, path, "sha3_256" if modern else "md5")
+            described(aside, path, "sha3_256" if modern else "md5")
             for path in ("MTD_MSIL2A.xml", f"{granule}/MTD_TL.xml", *(f"{image}.jp2" for image in images), *masks.values())
         ]
         manifest = MANIFEST_XML.render(values, files=files, checksum_name="SHA3-256" if modern else "MD5")
@@ -227,7 +227,7 @@ _PROCESSING_DELAY = timedelta(hours=4, minutes=2, seconds=17)
 _L1C_DELAY = timedelta(hours=2, minutes=11, seconds=3)
 
 
-class _Raster:
+class Raster:
     """Writes the rasters of one product, and sees that they all cover the same ground."""
 
     def __init__(self, tile: Tile, ul_x_m: int, ul_y_m: int, threads: int | str) -> None:
@@ -324,15 +324,18 @@ class _Described:
     checksum: str
 
 
-def _described(root: Path, path: str, algorithm: str) -> _Described:
+def described(root: Path, path: str, algorithm: str) -> _Described:
     file = root / path
     with file.open("rb") as stream:
         checksum = hashlib.file_digest(stream, algorithm).hexdigest()
     stem = file.stem
-    if stem == "MTD_MSIL2A":
-        ids = ("S2_Level-2A_Product_Metadata", "Product_Metadata_Level-2A")
-    elif stem == "MTD_TL":
-        ids = ("S2_Level-2A_Tile1_Metadata", "S2_Level-2A_Tile1_Metadata_Unit")
+    if stem.startswith("MTD_MSIL"):
+        level = f"Level-{stem[-2:]}"
+        ids = (f"S2_{level}_Product_Metadata", f"Product_Metadata_{level}")
+    elif stem in ("MTD_TL", "MTD_DS"):
+        level = "Level-1C" if (root / "MTD_MSIL1C.xml").exists() else "Level-2A"
+        kind = {"MTD_TL": "Tile1", "MTD_DS": "Datastrip1"}[stem]
+        ids = (f"S2_{level}_{kind}_Metadata", f"S2_{level}_{kind}_Metadata_Unit")
     elif stem.startswith("MSK_"):
         mask = {"MSK_CLDPRB": "CloudPrbMask", "MSK_SNWPRB": "SnowPrbMask"}[stem[:10]]
         ids = (f"{mask}_Tile1_Data", f"{mask}_Tile1_Unit")
@@ -344,7 +347,7 @@ def _described(root: Path, path: str, algorithm: str) -> _Described:
     return _Described(path, *ids, pixels, mime, file.stat().st_size, checksum)
 
 
-def _spectral_bands() -> list[dict[str, object]]:
+def spectral_bands() -> list[dict[str, object]]:
     """All thirteen bands in the order of their band_id; that of cirrus has no surface reflectance but is listed."""
     bands: dict[int, tuple[str, int, float | None]] = {10: ("B10", 60, 1373.5)}
     bands |= {band.product_index or 0: (band.name.replace("B0", "B"), band.gsd_m, band.wavelength_nm) for band in SENTINEL2.bands}
@@ -355,26 +358,26 @@ def _spectral_bands() -> list[dict[str, object]]:
     ]  # fmt: skip
 
 
-def _utc(time: datetime) -> datetime:
+def utc(time: datetime) -> datetime:
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
-def _stamp(time: datetime) -> str:
-    return _utc(time).strftime("%Y%m%dT%H%M%S")
+def stamp(time: datetime) -> str:
+    return utc(time).strftime("%Y%m%dT%H%M%S")
 
 
-def _instant(time: datetime) -> str:
+def instant(time: datetime) -> str:
     return f"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03d}Z"
 
 
-def _absolute_orbit(mission: str, relative_orbit: int, sensing: datetime) -> int:
+def absolute_orbit(mission: str, relative_orbit: int, sensing: datetime) -> int:
     """The absolute orbit nearest in time that has this relative orbit."""
     elapsed = (sensing - _ORBIT_EPOCH[mission]) / timedelta(days=10) * _ORBITS_PER_CYCLE
     shift = relative_orbit - _ORBIT_SHIFT[mission]
     return max(0, round((elapsed - shift) / _ORBITS_PER_CYCLE)) * _ORBITS_PER_CYCLE + shift % _ORBITS_PER_CYCLE
 
 
-def _footprint(raster: _Raster) -> str:
+def footprint(raster: Raster) -> str:
     """Corners as latitude and longitude, counter-clockwise from the upper left, closed; as in EXT_POS_LIST."""
     height_m, width_m = raster.shape_yx[0] * 10, raster.shape_yx[1] * 10
     left, top = raster.ul_x_m, raster.ul_y_m
@@ -383,13 +386,13 @@ def _footprint(raster: _Raster) -> str:
     return " ".join(f"{b:.12f} {a:.12f}" for a, b in zip(lon, lat, strict=True))
 
 
-def _sun_distance_factor(sensing: datetime) -> float:
+def sun_distance_factor(sensing: datetime) -> float:
     """Inverse square of the distance to the sun in astronomical units, as the products' U states it."""
     day = sensing.timetuple().tm_yday
     return 1 / (1 - 0.01673 * math.cos(0.0172 * (day - 4))) ** 2
 
 
-def _sun_angles(raster: _Raster, sensing: datetime) -> tuple[float, float]:
+def sun_angles(raster: Raster, sensing: datetime) -> tuple[float, float]:
     """Zenith and azimuth of the sun over the raster's middle, degrees, to about one degree.
 
     Source: declination and hour angle from the day of the year, without the equation of time.

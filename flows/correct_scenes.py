@@ -1,0 +1,79 @@
+"""From Level-1C to Level-2A: one task per product, as many at a time as memory bears.
+
+sen2cor works in processes of its own, so tasks only wait for it; if the flow is left by an error, such as Ctrl-C, they
+are ended before anything else happens.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.futures import PrefectFuture, as_completed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from rsdata import steps
+from rsdata.errors import BuildFailed
+from rsdata.flows.build_dataset import Event, on_event, scene_task
+from rsdata.recipe import Sen2cor
+from rsdata.workspace import Workspace
+
+
+def run_corrections(
+    sources: Sequence[Path], options: Sen2cor, workspace: Workspace, workers: int
+) -> tuple[dict[Path, steps.Outcome], list[Any]]:
+    """Correct products within a flow; return the outcome of each that was, and the failures of the others."""
+    tell = on_event.get()
+    if not sources:
+        return {}, []
+    tell(Event("correct", total=len(sources)))
+    done, failures = {}, {}
+    with ThreadPoolExecutor(max_workers=steps.corrections_at_once(len(sources), options, workers)) as pool:
+        try:
+            futures: dict[PrefectFuture[Any], Path] = {
+                scene_task.with_options(name=f"correct {path.name}").submit(pool, steps.correct_scene, path, options, workspace): path
+                for path in sources
+            }
+            for future in as_completed(list(futures)):
+                path = futures[future]
+                try:
+                    outcome = future.result()
+                except Exception as error:
+                    failures[path] = steps.failure("correct", path.name, error)
+                    tell(Event("correct", path.name, failed=failures[path].message))
+                    continue
+                done[path] = outcome
+                for line in [] if outcome.skipped else steps.correction_of(outcome.receipt, workspace).mended:
+                    tell(Event("correct", note=f"{path.name}: {line}"))
+                tell(Event("correct", path.name, skipped=outcome.skipped, seconds=outcome.receipt.seconds))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            steps.stop_corrections()
+            raise
+    return {path: done[path] for path in sources if path in done}, [failures[path] for path in sources if path in failures]
+
+
+@flow(name="correct-scenes", validate_parameters=False)
+def correct_scenes(sources: Sequence[Path], root: Path, options: Sen2cor, workers: int = 1) -> list[Path]:
+    """Correct Level-1C products by sen2cor; return the Level-2A products, in the order of their sources.
+
+    Args:
+        sources: folders or zips.
+        root: where the products, their receipts and logs are put.
+        workers: products at a time, if memory bears it; ``options.at_once`` overrides both.
+
+    Raises: RsdataError if sen2cor cannot be run; BuildFailed if some products could not be corrected.
+    """
+    workspace = Workspace.create(root)
+    done, failures = run_corrections(list(dict.fromkeys(sources)), options, workspace, workers)
+    if failures:
+        raise BuildFailed(f"{len(failures)} of {len(failures) + len(done)} products could not be corrected", failures=failures)
+    return [workspace.root / steps.correction_of(outcome.receipt, workspace).folder for outcome in done.values()]
+
+
+def correct(sources: Sequence[Path], root: Path, options: Sen2cor, workers: int = 1) -> list[Path]:
+    """Run ``correct_scenes`` here, with a thread for every product that is worked on."""
+    steps.check_sen2cor(options)
+    runner: Any = ThreadPoolTaskRunner(max_workers=len(sources) + 1)
+    return correct_scenes.with_options(task_runner=runner)(sources, root, options, workers)
