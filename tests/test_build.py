@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import yaml
 from conftest import SMALL, TILE, random_bands, run_steps, write_recipe, write_scene
 from typer.testing import CliRunner
 
-from rsdata import steps
+from rsdata import labels, scenes, steps
 from rsdata.__main__ import app
 from rsdata.catalog import read_patches, read_table
 from rsdata.errors import BuildFailed, RecipeError, SceneError, WorkspaceError
@@ -58,7 +59,7 @@ def test_every_pixel_in_the_shard_is_that_of_its_scene(built):
     with open_shard(built.shards("lmdb")) as shard:
         for scene, rows in table[table["kept"]].groupby("s2_product"):
             product = next((built.inputs / "sentinel2").glob(f"{scene}.SAFE"))
-            bands = steps.scenes.open_sentinel2(product).read_all(["B03", "B11", "B09"])
+            bands = scenes.open_sentinel2(product).read_all(["B03", "B11", "B09"])
             for row in rows.itertuples():
                 left, top = row.col * 120 - offset_right, row.row * 120 - offset_down
                 stored = shard.read(row.patch_id)
@@ -68,7 +69,7 @@ def test_every_pixel_in_the_shard_is_that_of_its_scene(built):
 
 
 def test_labels_follow_from_the_stored_reference_map(built):
-    nomenclature = steps.labels.load_nomenclature("bigearthnet-19")
+    nomenclature = labels.load_nomenclature("bigearthnet-19")
     table = read_patches(built.patches)
     with open_shard(built.shards("lmdb")) as shard:
         for row in table[table["kept"]].itertuples():
@@ -337,7 +338,7 @@ def test_scenes_at_once_are_bounded_by_cores_scenes_and_memory(built, small_reci
     class Memory:
         available = 8 * 2**30
 
-    monkeypatch.setattr(steps.psutil, "virtual_memory", Memory)
+    monkeypatch.setattr(psutil, "virtual_memory", Memory)
     assert steps.scenes_at_once([whole] * 8, 8) == 2  # a whole tile takes about 3.6 GiB
 
 

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import yaml
 from conftest import SENSING, TILE, random_bands
@@ -481,7 +482,7 @@ def test_a_changed_gipp_corrects_again(bench, l1c, tmp_path):
 
 def test_products_at_a_time_follow_from_memory_unless_set(monkeypatch):
     def free(gib: float) -> None:
-        monkeypatch.setattr(steps.psutil, "virtual_memory", lambda: type("Memory", (), {"available": int(gib * 2**30)}))
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": int(gib * 2**30)}))
 
     free(23)
     assert steps.corrections_at_once(10, Sen2cor(), workers=16) == 2

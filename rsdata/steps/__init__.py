@@ -1,0 +1,86 @@
+"""The stages of a build, one function each: read the workspace, call rooms, write the workspace.
+
+A step is safe to repeat. It first looks for a receipt with the same inputs, the same part of the recipe and the
+same software version, and does nothing if there is one; the receipt is the last thing it writes. What passes
+between steps are records and paths, never arrays.
+"""
+
+from rsdata.records import Download, Failure, RemoteProduct
+from rsdata.steps.correction import (
+    check_sen2cor,
+    correct_scene,
+    correction_of,
+    corrections_at_once,
+    make_sen2cor_options,
+    sen2cor_options,
+    stop_corrections,
+    uncorrected_products,
+)
+from rsdata.steps.dataset import (
+    assign_splits,
+    assign_table,
+    audit_table,
+    caption_patches,
+    pack_shards,
+    read_training,
+    train_baseline,
+    verify_dataset,
+    write_manifest,
+)
+from rsdata.steps.downloading import download_product, download_products, fetch_products, product_query, public_product, search_products
+from rsdata.steps.finding import Found, find_scenes, scenes_at_once
+from rsdata.steps.inputs import Inputs, locate_inputs, make_inputs
+from rsdata.steps.looking import inspect_scene, open_workspace, shard_info, summarize_scene, verify_shard
+from rsdata.steps.receipts import Outcome, failure
+from rsdata.steps.report import write_report
+from rsdata.steps.scene import assess_scene, cut_scene, label_scene, register_scene, s1_processing
+from rsdata.workspace import Workspace
+
+__all__ = [
+    "Download",
+    "Failure",
+    "Found",
+    "Inputs",
+    "Outcome",
+    "RemoteProduct",
+    "Workspace",
+    "assess_scene",
+    "assign_splits",
+    "assign_table",
+    "audit_table",
+    "caption_patches",
+    "check_sen2cor",
+    "correct_scene",
+    "correction_of",
+    "corrections_at_once",
+    "cut_scene",
+    "download_product",
+    "download_products",
+    "failure",
+    "fetch_products",
+    "find_scenes",
+    "inspect_scene",
+    "label_scene",
+    "locate_inputs",
+    "make_inputs",
+    "make_sen2cor_options",
+    "open_workspace",
+    "pack_shards",
+    "product_query",
+    "public_product",
+    "read_training",
+    "register_scene",
+    "s1_processing",
+    "scenes_at_once",
+    "search_products",
+    "sen2cor_options",
+    "shard_info",
+    "stop_corrections",
+    "summarize_scene",
+    "train_baseline",
+    "uncorrected_products",
+    "verify_dataset",
+    "verify_shard",
+    "write_manifest",
+    "write_report",
+]

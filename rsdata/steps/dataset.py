@@ -1,0 +1,236 @@
+"""The stages of the whole dataset: splits, captions, shards, manifest, baseline; and checks of what they left."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import geopandas as gpd
+import pandas as pd
+import yaml
+
+from rsdata import __version__, captions, catalog, labels, patches, shards, splits
+from rsdata.errors import RecipeError, SceneError
+from rsdata.recipe import Recipe, SplitPart, Training
+from rsdata.records import (
+    CaptionRow,
+    Coregistration,
+    Coregistrations,
+    Failure,
+    InputDigest,
+    Manifest,
+    PatchFacts,
+    PatchId,
+    SplitAudit,
+    TrainingReport,
+    s1_patch_id,
+    s1_scene_id,
+)
+from rsdata.sensors import REFERENCE_MAP, SENTINEL1, SENTINEL2, Sensor
+from rsdata.steps.inputs import locate_inputs
+from rsdata.steps.receipts import Outcome, once, outputs_digest, read_pair, read_receipt, read_rows, scene_digest
+from rsdata.workspace import (
+    Workspace,
+    combined_sha256,
+    file_sha256,
+    read_record,
+    write_record,
+    writing,
+    writing_folder,
+)
+
+
+def assign_splits(units: Sequence[str], recipe: Recipe, workspace: Workspace) -> Outcome:
+    """Put the patch table together, divide the kept patches, and audit the division."""
+
+    def work() -> tuple[list[Path], dict[str, int]]:
+        table = pd.concat([_scene_table(unit, workspace) for unit in units]).sort_values("patch_id", ignore_index=True)
+        kept = table[table["kept"]]
+        if kept.empty:
+            reasons = ", ".join(f"{count} for {reason}" for reason, count in table["drop_reason"].value_counts().items())
+            raise RecipeError(f"not one of {len(table)} patches was kept: {reasons}; loosen the recipe or give it other scenes")
+        table["split"] = splits.assign(kept, recipe.split).reindex(table.index)
+        table["split"] = table["split"].astype(object).where(table["kept"], None)
+        audit = splits.audit(table[table["kept"]], [each.name for each in nomenclature_of(recipe).classes])
+        with writing(workspace.patches) as aside:
+            catalog.write_patches(aside, patches.with_footprints(table))
+        write_record(workspace.audit, audit)
+        return [workspace.patches, workspace.audit], {"patches": len(table), **audit.counts}
+
+    key = {f"{stage} {unit}": outputs_digest(stage, unit, workspace) for unit in units for stage in ("patches", "labels", "quality")}
+    return once("splits", "all", workspace, {**key, "recipe": recipe.split.digest()}, work)
+
+
+def caption_patches(recipe: Recipe, workspace: Workspace) -> Outcome:
+    """Gather the facts of each kept patch and write one caption that they support."""
+
+    def work() -> tuple[list[Path], dict[str, int]]:
+        table = _kept(workspace)
+        facts = captions.facts_table(table)
+        captioner = captions.captioner_for(recipe.captions)
+        rows = captions.caption_all(facts, captioner, [each.name for each in nomenclature_of(recipe).classes])
+        with writing(workspace.facts) as aside:
+            catalog.write_rows(aside, pd.DataFrame([each.model_dump() for each in facts]), PatchFacts)
+        with writing(workspace.texts) as aside:
+            catalog.write_rows(aside, pd.DataFrame([each.model_dump() for each in rows]), CaptionRow)
+        return [workspace.facts, workspace.texts], {"captions": len(rows)}
+
+    key = {"patches": outputs_digest("splits", "all", workspace), "recipe": recipe.captions.digest()}
+    return once("captions", "all", workspace, {**key, "labels": recipe.labels.nomenclature}, work)
+
+
+def pack_shards(units: Sequence[str], recipe: Recipe, workspace: Workspace, advance: Callable[[int], None] = lambda n: None) -> Outcome:
+    """Merge the pixels of all scenes into one shard with its manifest and statistics."""
+    folder = workspace.shards(recipe.shards.format)
+
+    def work() -> tuple[list[Path], dict[str, int]]:
+        if recipe.shards.format != "lmdb":
+            raise RecipeError(f"shards.format is {recipe.shards.format!r}; known are {', '.join(sorted(shards.FORMATS))}")
+        table = _kept(workspace)
+        pairs = [read_pair(unit, workspace) for unit in units]
+        quantifications = {pair.s2.quantification for pair in pairs}
+        if len(quantifications) != 1:
+            raise SceneError(f"the scenes have different quantification values {sorted(quantifications)}; build them as separate datasets")
+        s1_keys = [
+            s1_patch_id(s1_scene_id(product), PatchId.parse(patch_id)) if product is not None else None
+            for patch_id, product in table[["patch_id", "s1_product"]].itertuples(index=False)
+        ]
+        sensors: list[Sensor] = [SENTINEL2, *([SENTINEL1] if any(s1_keys) else []), REFERENCE_MAP]
+        nomenclature = nomenclature_of(recipe)
+        with writing_folder(folder) as aside:
+            manifest = shards.pack(
+                aside,
+                [workspace.part("quality", unit, "") for unit in units],
+                name=recipe.name,
+                index=shards.index_rows(table, s1_keys),
+                sensors=sensors,
+                offsets={name: [pair.s2.offsets[name] for pair in pairs] for name in SENTINEL2.band_names},
+                quantification=quantifications.pop(),
+                labels=nomenclature.classes,
+                unlabeled_codes=nomenclature.unlabeled_codes,
+                recipe_sha256=recipe.dataset_digest(),
+                advance=advance,
+            )
+        return [folder / item.path for item in manifest.files] + [folder / shards.MANIFEST_FILE], {"keys": manifest.keys, **manifest.counts}
+
+    key = {f"pixels {unit}": outputs_digest("quality", unit, workspace) for unit in units}
+    key |= {"patches": outputs_digest("splits", "all", workspace), "recipe": recipe.dataset_digest()}
+    return once("shards", recipe.shards.format, workspace, key, work)
+
+
+def write_manifest(units: Sequence[str], failures: Sequence[Failure], recipe: Recipe, workspace: Workspace) -> Outcome:
+    """Say what the dataset was made from and what it holds."""
+    inputs = locate_inputs(recipe, workspace)
+
+    def work() -> tuple[list[Path], dict[str, int]]:
+        table = catalog.read_patches(workspace.patches)
+        outputs = [workspace.patches, workspace.facts, workspace.texts, workspace.audit]
+        outputs += [workspace.root / item.path for item in read_receipt("shards", recipe.shards.format, workspace).outputs]
+        layers = [inputs.labels, *([Path(inputs.countries.path)] if inputs.countries and inputs.countries.path else [])]
+        with writing(workspace.recipe) as aside:
+            aside.write_text(yaml.safe_dump(recipe.model_dump(mode="json", exclude_none=True), sort_keys=False), encoding="utf-8")
+        manifest = Manifest(
+            name=recipe.name,
+            title=recipe.title,
+            rsdata_version=__version__,
+            recipe_sha256=recipe.dataset_digest(),
+            inputs=[
+                *(InputDigest(name=unit, sha256=read_pair(unit, workspace).inputs_sha256 or "") for unit in units),
+                *(InputDigest(name=layer.name, sha256=file_sha256(layer)) for layer in layers),
+            ],
+            counts={"scenes": len(units), "patches": len(table), "kept": int(table["kept"].sum())},
+            dropped={str(k): int(v) for k, v in table["drop_reason"].value_counts().sort_index().items()},
+            splits={str(k): int(v) for k, v in table["split"].value_counts().sort_index().items()},
+            coregistration=_shifts(units, workspace),
+            failures=list(failures),
+            outputs=[workspace.artifact(path) for path in outputs],
+        )
+        write_record(workspace.manifest, manifest)
+        return [workspace.manifest, workspace.recipe], {"failures": len(failures)}
+
+    key = {
+        "shards": outputs_digest("shards", recipe.shards.format, workspace),
+        "captions": outputs_digest("captions", "all", workspace),
+        "scenes": combined_sha256({unit: scene_digest(unit, workspace) for unit in units}),
+        "failures": combined_sha256({f"{item.stage} {item.unit}": item.message for item in failures}),
+        "recipe": recipe.digest(),
+    }
+    return once("catalog", "all", workspace, key, work)
+
+
+def train_baseline(recipe: Recipe, workspace: Workspace, options: Training) -> Outcome:
+    """Train the baseline a recipe asks for on its shard."""
+    folder = workspace.training(options.model)
+
+    def work() -> tuple[list[Path], dict[str, int]]:
+        from rsdata.training import train
+
+        report = train(workspace.shards(recipe.shards.format), options, folder)
+        write_record(workspace.metrics(options.model), report)
+        return [workspace.metrics(options.model), folder / "model.safetensors"], {"epochs": len(report.epochs)}
+
+    key = {"shards": outputs_digest("shards", recipe.shards.format, workspace), "recipe": options.digest()}
+    return once("training", options.model, workspace, key, work)
+
+
+def read_training(workspace: Workspace, model: str) -> TrainingReport:
+    """Scores of a model that was trained on this dataset."""
+    return read_record(workspace.metrics(model), TrainingReport)
+
+
+def assign_table(table_path: Path, part: SplitPart, out: Path) -> dict[str, int]:
+    """Divide any table that has patch ids, keep its other columns, and count the patches per split."""
+    table = catalog.read_patch_ids(table_path)
+    table["split"] = splits.assign(table, part)
+    with writing(out) as aside:
+        catalog.write_patch_ids(aside, table)
+    return {str(name): int(count) for name, count in table["split"].value_counts().items()}
+
+
+def audit_table(table_path: Path) -> SplitAudit:
+    """Audit the split of any table that has patch ids and a column ``split``; dropped patches are left out."""
+    table = catalog.read_patch_ids(table_path)
+    return splits.audit(table[table["split"].notna()] if "split" in table else table)
+
+
+def verify_dataset(workspace: Workspace, advance: Callable[[int], None] = lambda n: None) -> tuple[Manifest, list[str]]:
+    """A dataset's manifest, and one sentence for each way the files differ from it."""
+    manifest = read_record(workspace.manifest, Manifest)
+    findings = []
+    for stated in manifest.outputs:
+        path = workspace.root / stated.path
+        if not path.is_file():
+            findings.append(f"{stated.path} is missing")
+        elif workspace.artifact(path) != stated:
+            findings.append(f"{stated.path} differs from its digest in manifest.json")
+    if findings:
+        return manifest, findings
+    table = catalog.read_patches(workspace.patches)
+    kept = set(table.loc[table["kept"], "patch_id"])
+    for path, model in ((workspace.facts, PatchFacts), (workspace.texts, CaptionRow)):
+        if set(catalog.read_table(path, model)["patch_id"]) != kept:
+            findings.append(f"{path.name} does not describe exactly the kept patches")
+    for folder in sorted({(workspace.root / item.path).parent for item in manifest.outputs if item.path.startswith("shards/")}):
+        with shards.open_shard(folder) as shard:
+            if set(shard.index["patch_id"]) != kept:
+                findings.append(f"{folder.relative_to(workspace.root)} does not hold exactly the kept patches")
+        findings += shards.verify_shard(folder, advance)
+    return manifest, findings
+
+
+def _scene_table(unit: str, workspace: Workspace) -> pd.DataFrame:
+    table = read_rows("patches", unit, workspace)
+    for stage in ("labels", "quality"):
+        table = table.merge(read_rows(stage, unit, workspace), on="patch_id", validate="one_to_one")
+    return table
+
+
+def _shifts(units: Sequence[str], workspace: Workspace) -> list[Coregistration]:
+    return [shift for unit in units for shift in read_record(workspace.part("quality", unit, ".json"), Coregistrations).scenes]
+
+
+def _kept(workspace: Workspace) -> gpd.GeoDataFrame:
+    table = catalog.read_patches(workspace.patches)
+    return table[table["kept"]].reset_index(drop=True)
+
+
+def nomenclature_of(recipe: Recipe) -> labels.Nomenclature:
+    return labels.load_nomenclature(recipe.labels.nomenclature)

@@ -1,0 +1,102 @@
+"""Products opened and paired: the units of work a recipe asks for, and how many fit into memory."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from rsdata import scenes
+from rsdata.errors import RsdataError, SceneError
+from rsdata.recipe import Recipe
+from rsdata.records import (
+    Failure,
+    ScenePair,
+    Sentinel1Match,
+)
+from rsdata.sensors import REFERENCE_MAP, SENTINEL1, SENTINEL2
+from rsdata.steps.correction import corrected_product
+from rsdata.steps.inputs import locate_inputs
+from rsdata.steps.receipts import failure
+from rsdata.steps.scene import s1_processing
+from rsdata.workspace import (
+    Workspace,
+    combined_sha256,
+)
+
+_PROCESS_BYTES = 300 * 2**20  # of a worker before it has read anything
+_TERRAIN_BYTES = 2**30  # strips of an image and cells of terrain while Sentinel-1 GRD is corrected
+
+
+@dataclass(frozen=True)
+class Found:
+    """The units of work a recipe asks for, and the products that cannot be one."""
+
+    pairs: list[ScenePair]
+    failures: list[Failure] = field(default_factory=list)
+
+
+def find_scenes(recipe: Recipe, workspace: Workspace) -> Found:
+    """Open every product's metadata and pair the two sensors; what cannot be opened is a failure, not the end.
+
+    Raises: SceneError if not one usable Sentinel-2 product is left and none failed.
+    """
+    inputs = locate_inputs(recipe, workspace)
+    limits = recipe.scenes
+    max_gap_h, prefer = (limits.max_s1_gap_h, limits.prefer_s1_orbit) if limits else (72, None)
+    failures: list[Failure] = []
+
+    def opened(paths: Iterable[Path], open_product: Callable[[Path], Any]) -> dict[str, Any]:
+        products: dict[str, Any] = {}
+        for path in paths:
+            try:
+                product = open_product(path)
+            except RsdataError as error:
+                failures.append(failure("scenes", path.name, error))
+                continue
+            if product.scene.product in products:
+                known = products[product.scene.product].files.path
+                duplicate = SceneError(f"{path} is the same product as {known}; name each product once")
+                failures.append(failure("scenes", path.name, duplicate))
+                continue
+            products[product.scene.product] = product
+        return products
+
+    s1 = opened(scenes.expand(inputs.sentinel1), lambda path: scenes.open_sentinel1(path, s1_processing(recipe)))
+    s2 = opened(scenes.expand(inputs.sentinel2), lambda path: corrected_product(scenes.open_sentinel2(path), recipe, workspace))
+    pairs = []
+    units: set[str] = set()
+    for _, product in sorted(s2.items()):
+        if product.scene.scene_id in units:
+            twin = SceneError(f"{product.files.path} is another processing of {product.scene.scene_id}; keep one of the two")
+            failures.append(failure("scenes", product.scene.product, twin))
+            continue
+        units.add(product.scene.scene_id)
+        matches = scenes.matches_in_time(product.scene, [each.scene for each in s1.values()], max_gap_h, prefer)
+        signatures = {match.product: s1[match.product].files.signature() for match, _ in matches}
+        pairs.append(
+            ScenePair(
+                s2_path=str(product.files.path),
+                s2=product.scene,
+                s1=[Sentinel1Match(path=str(s1[match.product].files.path), scene=match, time_gap_h=gap_h) for match, gap_h in matches],
+                signature=combined_sha256({product.scene.product: product.files.signature(), **signatures}),
+            )
+        )
+    return Found(pairs, failures)
+
+
+def scenes_at_once(pairs: Sequence[ScenePair], workers: int) -> int:
+    """How many scenes may be worked on at a time, by cores asked for, scenes there are, and memory that is free."""
+    largest = max((_scene_bytes(pair) for pair in pairs), default=1)
+    return max(1, min(workers, len(pairs), psutil.virtual_memory().available // largest))
+
+
+def _scene_bytes(pair: ScenePair) -> int:
+    """Memory one scene takes while it is assessed: its decoded rasters, and a third for decoders and copies."""
+    sensors = [SENTINEL2, REFERENCE_MAP, *([SENTINEL1] if pair.s1 else [])]
+    per_m2 = sum(np.dtype(band.dtype).itemsize / band.gsd_m**2 for sensor in sensors for band in sensor.bands)
+    per_m2 += sum(1 / gsd_m**2 for gsd_m in scenes.LAYERS.values())
+    correction = _TERRAIN_BYTES if any(match.scene.footprint for match in pair.s1) else 0
+    return int(pair.s2.width_m * pair.s2.height_m * per_m2 * 4 / 3) + _PROCESS_BYTES + correction

@@ -1,0 +1,103 @@
+"""The page that shows a dataset."""
+
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+
+from rsdata import catalog, shards
+from rsdata.recipe import Recipe
+from rsdata.records import (
+    CaptionRow,
+    Manifest,
+    PatchId,
+    SplitAudit,
+    TrainingReport,
+)
+from rsdata.sensors.sentinel2 import QUANTIFICATION
+from rsdata.steps.dataset import nomenclature_of
+from rsdata.steps.receipts import Outcome, once, read_pair
+from rsdata.workspace import (
+    Workspace,
+    file_sha256,
+    read_record,
+    writing,
+)
+
+SAMPLES_PER_SPLIT = 8  # patches shown in the report
+RGB = ("B04", "B03", "B02")
+RGB_REFLECTANCE = 0.25  # reflectance shown as white
+S1_DB = (-22.0, -2.0)  # backscatter shown as black and as white
+
+
+def write_report(recipe: Recipe, workspace: Workspace) -> Outcome:
+    """Draw the dataset on one page: map, balance, samples, audit, drops, and the scores of the recipe's model."""
+    model = recipe.training.model if recipe.training else ""
+    metrics = workspace.metrics(model)
+    manifest = read_record(workspace.manifest, Manifest)
+
+    def work() -> tuple[list[Path], dict[str, int]]:
+        table = catalog.read_patches(workspace.patches)
+        texts = catalog.read_table(workspace.texts, CaptionRow)
+        nomenclature = nomenclature_of(recipe)
+        with writing(workspace.report) as aside:
+            catalog.write_report(
+                aside,
+                title=recipe.title or recipe.name,
+                attribution=recipe.attribution,
+                patches=table,
+                classes=list(nomenclature.classes),
+                audit=read_record(workspace.audit, SplitAudit),
+                captions=dict(zip(texts["patch_id"], texts["text"], strict=True)),
+                samples=_samples(table, recipe, workspace),
+                code_colors=nomenclature.code_colors,
+                code_names=nomenclature.code_names,
+                coregistration=manifest.coregistration,
+                failures=manifest.failures,
+                training=read_record(metrics, TrainingReport) if metrics.exists() else None,
+                provenance={
+                    "Recipe": f"{manifest.name} ({manifest.recipe_sha256[:12]})",
+                    "Made with": f"rsdata {manifest.rsdata_version}",
+                    "Inputs": ", ".join(item.name for item in manifest.inputs),
+                },
+            )
+        return [workspace.report], {"samples": SAMPLES_PER_SPLIT * 3}
+
+    key = {"manifest": file_sha256(workspace.manifest), "metrics": file_sha256(metrics) if metrics.exists() else ""}
+    return once("report", "all", workspace, key, work)
+
+
+def _samples(table: gpd.GeoDataFrame, recipe: Recipe, workspace: Workspace) -> list[catalog.Sample]:
+    """Pictures of patches from each split, spread evenly over the table."""
+    offsets: dict[str, dict[str, float]] = {}
+    chosen = []
+    for split in ("train", "validation", "test"):
+        rows = table[table["split"] == split]
+        chosen += (
+            [rows.iloc[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(SAMPLES_PER_SPLIT, len(rows))).astype(int))]
+            if len(rows)
+            else []
+        )
+    samples = []
+    with shards.open_shard(workspace.shards(recipe.shards.format)) as shard:
+        keys = shard.index.set_index("patch_id")
+        for row in chosen:
+            scene = PatchId.parse(row["patch_id"]).scene
+            offsets.setdefault(scene, read_pair(scene, workspace).s2.offsets)
+            bands = shard.read(row["patch_id"])
+            rgb = np.stack([(bands[name].astype(np.float32) + offsets[scene][name]) / QUANTIFICATION for name in RGB], axis=-1)
+            s1_key = keys.loc[row["patch_id"], "s1_key"]
+            samples.append(
+                catalog.Sample(
+                    patch_id=row["patch_id"],
+                    rgb=_as_picture(rgb, 0.0, RGB_REFLECTANCE),
+                    s1=_as_picture(shard.read(s1_key)["VV"], *S1_DB) if s1_key is not None else None,
+                    reference_map=shard.read(keys.loc[row["patch_id"], "reference_map_key"])["Data"],
+                )
+            )
+    return samples
+
+
+def _as_picture(pixels: np.ndarray, black: float, white: float) -> np.ndarray:
+    """Stretch values to uint8; what is missing is black."""
+    return (np.clip((np.nan_to_num(pixels, nan=black) - black) / (white - black), 0, 1) * 255).astype(np.uint8)
