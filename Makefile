@@ -29,7 +29,7 @@ else
 	$(PIP) install --progress-bar off "torch==$(TORCH_VERSION)"
 endif
 	$(PIP) freeze | grep -i '^torch==' > $(VENV)/torch.txt
-	$(PIP) install --progress-bar off -q -c .ci/constraints.txt -c $(VENV)/torch.txt -e ".[train,dev]"
+	$(PIP) install --progress-bar off -q -c .ci/constraints.txt -c $(VENV)/torch.txt -e ".[train,s1,download,dev]"
 	@touch $@
 
 demo: install ## Build the demonstration dataset, train on it, and name the report to open
