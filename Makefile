@@ -10,10 +10,10 @@ HAS_GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help install demo test lint format schemas docs bench-tile clean
+.PHONY: help install demo test lint format schemas docs bench-tile bench-terrain clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## Create .venv with rsdata, torch and the tools for tests
 
@@ -58,6 +58,9 @@ docs: install ## Build the documentation into site/
 
 bench-tile: install ## Build one full-size tile and print wall time per stage and peak memory
 	$(BIN)/python tests/benchmarks/full_tile.py
+
+bench-terrain: install ## Terrain correct one full-size tile of Sentinel-1 and print time and peak memory
+	$(BIN)/python tests/benchmarks/terrain.py --threads 2 --profile
 
 clean: ## Remove the virtual environment and everything that was built
 	rm -rf $(VENV) $(OUT) site build *.egg-info
