@@ -19,8 +19,8 @@ from conftest import SMALL, TILE, random_bands, run_steps, write_recipe, write_s
 from typer.testing import CliRunner
 
 from rsdata import labels, scenes, steps
-from rsdata.__main__ import app
 from rsdata.catalog import read_patches, read_table
+from rsdata.commands import app
 from rsdata.errors import BuildFailed, RecipeError, SceneError, WorkspaceError
 from rsdata.recipe import load_recipe
 from rsdata.records import CaptionRow, Manifest, PatchFacts

@@ -25,7 +25,7 @@ from servers import Fault, FileServer, Served, StacServer, TokenServer, s3_serve
 from typer.testing import CliRunner
 
 from rsdata import steps
-from rsdata.__main__ import app
+from rsdata.commands import app
 from rsdata.errors import DownloadError, RsdataError, SceneError
 from rsdata.grid import Tile
 from rsdata.records import Download, FetchedFile, RemoteFile, RemoteProduct

@@ -4,6 +4,7 @@ Imports inside functions count, and so do names given to ``importlib.import_modu
 """
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,11 +30,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": GROUND_FLOOR | ROOMS | {"rsdata"},
     "steps": GROUND_FLOOR | ROOMS | {"workspace", "testing", "rsdata"},  # testing makes a recipe's synthetic scenes
     "flows": {"steps", "recipe", "workspace", "errors", "rsdata"},
-    "__main__": {"steps", "recipe", "flows", "training", "errors", "rsdata"},
+    "commands": {"steps", "recipe", "flows", "training", "errors", "rsdata"},
+    "__main__": {"commands", "errors"},
     "catalogs": set(),
 }
 # Loaded only when asked for, so importing them stands inside a function.
-WHEN_ASKED = {("__main__", "flows"), ("__main__", "training"), ("steps", "training"), ("steps", "testing")}
+WHEN_ASKED = {("commands", "flows"), ("commands", "training"), ("steps", "training"), ("steps", "testing")}
 # Heavy packages and the one module that may import each.
 HEAVY = {"prefect": "flows", "torch": "training", "torchvision": "training", "torchmetrics": "training"}
 
@@ -113,6 +115,11 @@ def test_flows_and_rooms_are_among_the_sources():
     assert {"rsdata", "rsdata.errors", "rsdata.flows", "rsdata.splits.audit", "rsdata.captions"} <= modules
 
 
+def test_every_package_is_named_for_installation():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert set(project["tool"]["setuptools"]["packages"]) == {module for _, module, is_package in sources() if is_package}
+
+
 @pytest.mark.parametrize(
     ("module", "source", "finding"),
     [
@@ -130,7 +137,7 @@ def test_flows_and_rooms_are_among_the_sources():
         ("rsdata.steps", "def f():\n    from prefect import task", "only rsdata.flows may import prefect"),
         ("rsdata.shards.lmdb", "import torch", "only rsdata.training may import torch"),
         ("rsdata.testing.safe", "from rsdata.workspace import write_atomically", "testing may import"),
-        ("rsdata.__main__", "from rsdata.flows.build_dataset import build", "inside the function that needs it"),
+        ("rsdata.commands.dataset", "from rsdata.flows.build_dataset import build", "inside the function that needs it"),
         ("rsdata.flows.build_dataset", "from rsdata import labels", "flows may import"),
         ("rsdata.steps", "from flows import build_dataset", "the package is called rsdata.flows"),
         ("rsdata.helpers", "", "not in the table of modules"),
@@ -147,7 +154,7 @@ def test_a_forbidden_import_is_found(module, source, finding):
         ("rsdata.splits.frame", "from . import positions\nfrom .positions import positions\nfrom rsdata.grid import Tile", False),
         ("rsdata.training.dataset", "import torch\nfrom rsdata.shards import open_shard", False),
         ("rsdata.flows.build_dataset", "from prefect import flow\nfrom rsdata import steps", False),
-        ("rsdata.__main__", "from rsdata import __version__\ndef f():\n    from rsdata.training import train", False),
+        ("rsdata.commands", "from rsdata import __version__\ndef f():\n    from rsdata.training import train", False),
         ("rsdata.steps", "def f():\n    from rsdata.testing import synthesize", False),
         ("rsdata.patches", "import torchlight, prefectly", False),
     ],

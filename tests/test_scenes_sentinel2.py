@@ -21,7 +21,7 @@ from rasterio.transform import from_origin
 from servers import s3_server
 from typer.testing import CliRunner
 
-from rsdata.__main__ import app
+from rsdata.commands import app
 from rsdata.errors import SceneError
 from rsdata.grid import PATCH_SIDE_M, Tile, corners, footprints
 from rsdata.records import Sentinel2Scene

@@ -21,8 +21,8 @@ from conftest import SENSING, TILE, random_bands
 from typer.testing import CliRunner
 
 from rsdata import steps
-from rsdata.__main__ import app
 from rsdata.catalog import read_patches
+from rsdata.commands import app
 from rsdata.errors import CorrectionError, RecipeError, SceneError, WorkspaceError
 from rsdata.recipe import Sen2cor, load_recipe
 from rsdata.records import Correction, Quarantine, Receipt

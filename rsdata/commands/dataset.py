@@ -1,0 +1,147 @@
+"""Verbs of a whole dataset: demo, build, report, train, verify."""
+
+import json
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rsdata import steps
+from rsdata.commands.console import AsJson, Workers, bar, end, err, new_table, out, print_findings
+from rsdata.commands.progress import stages
+from rsdata.errors import BuildFailed
+from rsdata.recipe import Training, load_recipe
+
+app = typer.Typer()
+
+
+@app.command()
+def demo(out_dir: Annotated[Path, typer.Option("--out", help="Folder to build in.")] = Path("demo-out"), workers: Workers = None) -> None:
+    """Synthetic scenes to trained baseline to report, in a few minutes."""
+    with resources.as_file(resources.files("rsdata.catalogs") / "recipes" / "demo.yaml") as recipe:
+        _build(recipe, out_dir, workers, None, ())
+    out.print(f"\nOpen the report: {steps.open_workspace(out_dir).report}", soft_wrap=True)
+
+
+@app.command()
+def build(
+    recipe: Annotated[Path, typer.Argument(help="YAML file that describes the dataset.")],
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder to build in.")],
+    workers: Workers = None,
+    dask: Annotated[str | None, typer.Option(help="Address of a running Dask scheduler to work on.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Do only these stages; may be repeated.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build the dataset a recipe describes; what is finished is not done again."""
+    _build(recipe, out_dir, workers, dask, only or (), as_json)
+
+
+@app.command()
+def report(directory: Annotated[Path, typer.Argument(help="A built dataset.")]) -> None:
+    """Draw the report of a built dataset again."""
+    workspace = steps.open_workspace(directory)
+    outcome = steps.write_report(load_recipe(workspace.recipe), workspace)
+    out.print(f"{'Nothing has changed since' if outcome.skipped else 'Wrote'} {workspace.report}", soft_wrap=True)
+
+
+@app.command()
+def train(
+    directory: Annotated[Path, typer.Argument(help="A built dataset.")],
+    model: Annotated[str | None, typer.Option(help="Short name of the model.")] = None,
+    task: Annotated[str, typer.Option(help="What is learned.")] = "multilabel",
+    bands: Annotated[str | None, typer.Option(help="Band names, separated by commas; all if absent.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a baseline on the shards of a built dataset and print its scores."""
+    workspace = steps.open_workspace(directory)
+    recipe = load_recipe(workspace.recipe)
+    given = {
+        "model": model,
+        "task": task,
+        "bands": bands.split(",") if bands else None,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "seed": seed,
+    }
+    base = recipe.training or Training()
+    options = Training.model_validate(base.model_dump() | {name: value for name, value in given.items() if value is not None})
+    steps.train_baseline(recipe, workspace, options)
+    steps.write_report(recipe.model_copy(update={"training": options}), workspace)
+    _print_training(workspace, options.model, as_json)
+
+
+@app.command()
+def verify(directory: Annotated[Path, typer.Argument(help="A built dataset.")], as_json: AsJson = False) -> None:
+    """Check every digest, count and cross-reference of a built dataset."""
+    with bar("verify") as advance:
+        manifest, findings = steps.verify_dataset(steps.open_workspace(directory), advance)
+    print_findings(
+        f"{manifest.name}: {len(manifest.outputs)} files and {manifest.counts['kept']:,} patches as its manifest says", findings, as_json
+    )
+
+
+def _build(
+    recipe: Path, out_dir: Path, workers: int | None, dask: str | None, only: tuple[str, ...] | list[str], as_json: bool = False
+) -> None:
+    from rsdata.flows.build_dataset import Event, build, on_event
+
+    asked = load_recipe(recipe)
+    if not as_json:
+        err.print(f"Building {asked.name} in {out_dir} ...", soft_wrap=True)
+    done: dict[str, dict[str, float]] = {}
+    with stages(quiet=as_json) as show:
+
+        def tell(event: Event) -> None:
+            tally = done.setdefault(event.stage, {"done": 0, "skipped": 0, "failed": 0, "seconds": 0.0})
+            if event.unit is not None:
+                tally["failed" if event.failed else "skipped" if event.skipped else "done"] += 1
+                tally["seconds"] += 0.0 if event.skipped else event.seconds
+            show(event)
+
+        token = on_event.set(tell)
+        failures: list[steps.Failure] = []
+        try:
+            build(recipe, out_dir, workers or os.cpu_count() or 1, dask, list(only))
+        except BuildFailed as error:
+            failures = list(error.context["failures"])  # type: ignore[call-overload]
+            if not failures:
+                raise
+        finally:
+            on_event.reset(token)
+    workspace = steps.open_workspace(out_dir)
+    if as_json:
+        out.print_json(json.dumps({"stages": done, "failures": [item.model_dump() for item in failures]}))
+        raise typer.Exit(1 if failures else 0)
+    _print_build(done)
+    if all(not tally["done"] and not tally["failed"] for tally in done.values()):
+        out.print("Everything was finished before; nothing was done.")
+    if asked.training is not None and workspace.metrics(asked.training.model).exists():
+        _print_training(workspace, asked.training.model, as_json=False)
+    end(failures)
+
+
+def _print_build(done: dict[str, dict[str, float]]) -> None:
+    table = new_table("stage", "done", "finished before", "failed", "seconds")
+    for stage, tally in done.items():
+        table.add_row(stage, *(f"{tally[name]:.0f}" for name in ("done", "skipped", "failed")), f"{tally['seconds']:.1f}")
+    out.print(table)
+
+
+def _print_training(workspace: steps.Workspace, model: str, as_json: bool) -> None:
+    scores = steps.read_training(workspace, model)
+    if as_json:
+        out.print_json(scores.model_dump_json())
+        return
+    if scores.test is None:
+        out.print(f"{scores.model}: no test patches, so no scores.")
+        return
+    table = new_table(f"{scores.model}, test split", "macro", "micro")
+    table.add_row("average precision", f"{scores.test.average_precision_macro:.3f}", f"{scores.test.average_precision_micro:.3f}")
+    table.add_row("F1", f"{scores.test.f1_macro:.3f}", f"{scores.test.f1_micro:.3f}")
+    table.add_row("average precision by chance", f"{scores.test.chance_average_precision_macro:.3f}", "")
+    out.print(table)
