@@ -407,7 +407,7 @@ def test_a_full_disk_is_a_workspace_error_not_a_bad_product(bench, l1c, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     options = bench.options()
-    monkeypatch.setattr(sen2cor.shutil, "copytree", full)
+    monkeypatch.setattr(shutil, "copytree", full)
     with pytest.raises(WorkspaceError, match=r"cannot be written: No space left on device; free space or name another folder"):
         steps.correct_scene(l1c, options, bench.workspace)
     assert bench.left_nothing()
