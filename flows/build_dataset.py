@@ -87,7 +87,9 @@ def build_dataset(recipe_path: Path, root: Path, workers: int = 1, dask: str | N
 
     if made := steps.make_inputs(recipe, workspace, lambda line: tell(Event("inputs", note=line))):
         _tell(tell, made)
-    failures = _correct(recipe, workspace, workers) if "correct" in wanted else []
+    for fetched in steps.fetch_inputs(recipe, workspace, lambda line: tell(Event("inputs", note=line))):
+        _tell(tell, fetched)
+    failures = _correct(recipe, workspace, workers, dask) if "correct" in wanted else []
     found = steps.find_scenes(recipe, workspace)
     failures += [item for item in found.failures if item.unit not in {known.unit for known in failures}]
     products = len(found.pairs) + len(failures)
@@ -119,14 +121,14 @@ def build(recipe_path: Path, root: Path, workers: int = 1, dask: str | None = No
     return build_dataset.with_options(task_runner=runner)(recipe_path, root, workers, dask, only)
 
 
-def _correct(recipe: Recipe, workspace: Workspace, workers: int) -> list[Any]:
+def _correct(recipe: Recipe, workspace: Workspace, workers: int, dask: str | None) -> list[Any]:
     """Correct the Level-1C products of a recipe that says how; return the failures."""
     from rsdata.flows.correct_scenes import run_corrections
 
     options = steps.sen2cor_options(recipe)
     if options is None or not (sources := steps.uncorrected_products(recipe, workspace)):
         return []
-    return run_corrections(sources, options, Workspace.create(workspace.corrected.root), workers)[1]
+    return run_corrections(sources, options, Workspace.create(workspace.corrected.root), workers, dask)[1]
 
 
 def _dataset_task(stage: str) -> Any:

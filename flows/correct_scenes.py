@@ -4,8 +4,9 @@ sen2cor works in processes of its own, so tasks only wait for it; if the flow is
 are ended before anything else happens.
 """
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,19 @@ from rsdata.workspace import Workspace
 
 
 def run_corrections(
-    sources: Sequence[Path], options: Sen2cor, workspace: Workspace, workers: int
+    sources: Sequence[Path], options: Sen2cor, workspace: Workspace, workers: int, dask: str | None = None
 ) -> tuple[dict[Path, steps.Outcome], list[Any]]:
-    """Correct products within a flow; return the outcome of each that was, and the failures of the others."""
+    """Correct products within a flow; return the outcome of each that was, and the failures of the others.
+
+    Args:
+        dask: address of a running Dask scheduler, whose workers say by the resource ``memory`` how many they bear at a time.
+    """
     tell = on_event.get()
     if not sources:
         return {}, []
     tell(Event("correct", total=len(sources)))
     done, failures = {}, {}
-    with ThreadPoolExecutor(max_workers=steps.corrections_at_once(len(sources), options, workers)) as pool:
+    with _executor(steps.corrections_at_once(len(sources), options, workers), dask) as pool:
         try:
             futures: dict[PrefectFuture[Any], Path] = {
                 scene_task.with_options(name=f"correct {path.name}").submit(pool, steps.correct_scene, path, options, workspace): path
@@ -48,10 +53,25 @@ def run_corrections(
                     tell(Event("correct", note=f"{path.name}: {line}"))
                 tell(Event("correct", path.name, skipped=outcome.skipped, seconds=outcome.receipt.seconds))
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=False, **({} if dask else {"cancel_futures": True}))
             steps.stop_corrections()
             raise
     return {path: done[path] for path in sources if path in done}, [failures[path] for path in sources if path in failures]
+
+
+@contextmanager
+def _executor(at_once: int, dask: str | None) -> Iterator[Executor]:
+    """Where corrections run."""
+    if dask is None:
+        with ThreadPoolExecutor(max_workers=at_once) as pool:
+            yield pool
+        return
+    from distributed import Client
+
+    with Client(dask) as client:
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        needs = steps.correction_resources([worker["resources"] for worker in workers])
+        yield client.get_executor(pure=False, retries=0, resources=needs)
 
 
 @flow(name="correct-scenes", validate_parameters=False)

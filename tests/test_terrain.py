@@ -1,5 +1,6 @@
 """Terrain correction: where points land, against sarsen and an independent computation; heights and their datum; layover."""
 
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,20 +14,25 @@ from conftest import TILE, random_bands, run_steps, write_recipe, write_scene
 from rasterio.transform import from_origin
 from scipy.interpolate import KroghInterpolator
 from scipy.optimize import brentq
+from servers import FileServer, Served
 
+from rsdata import steps
 from rsdata.catalog import read_patches
 from rsdata.errors import SceneError
+from rsdata.recipe import load_recipe
 from rsdata.records import PatchId, Sentinel2Scene, s1_patch_id
 from rsdata.scenes import matches_in_time, open_sentinel1, open_sentinel2
 from rsdata.scenes.dem import open_dem, open_geoid
 from rsdata.scenes.grd import open_grd
 from rsdata.scenes.grd_geometry import FIT_TOLERANCE_PX, LINE, SLANT_RANGE, fit_cell, ground_range, image_coordinates
 from rsdata.scenes.grd_radiometry import calibrate
+from rsdata.scenes.mosaic import dem_corners, dem_name
 from rsdata.scenes.sentinel1 import CORRECTORS, Sentinel1Processing
 from rsdata.scenes.terrain import LAYOVER, NO_HEIGHT, OUTSIDE, SHADOW, Ground, range_doppler
 from rsdata.shards import open_shard
 from rsdata.testing import write_s1_pair
 from rsdata.testing.grd import GrdScene, write_grd_safe
+from rsdata.workspace import Workspace, file_sha256
 
 EPSG = 32633
 START = datetime(2023, 6, 12, 5, 12, 34, tzinfo=UTC)
@@ -437,6 +443,46 @@ def test_a_recipe_over_raw_grd_builds_patches_with_backscatter(built, tmp_path: 
     write_geoid(tmp_path / "egm96.tif", 40.25)
     redone = {outcome.receipt.stage for outcome in run_steps(recipe, tmp_path / "out")[1] if not outcome.skipped}
     assert "quality" in redone and "scenes" not in redone
+
+
+def test_grd_and_tiles_of_heights_behind_urls_give_what_they_give_from_the_disk(built, tmp_path: Path):
+    pytest.importorskip("httpx")
+    corner = {"ul_x_m": TILE.ul_x_m + 9600, "ul_y_m": TILE.ul_y_m - 48_000}
+    write_scene(tmp_path / "scenes", random_bands(), **corner)
+    lon, lat = pyproj.Transformer.from_crs(TILE.epsg, 4326, always_xy=True).transform(corner["ul_x_m"] + 1200, corner["ul_y_m"] - 1200)
+    scene = GrdScene(lon, lat, START, (900, 1000), heading_deg=347)
+    dn = {band: np.random.default_rng(seed).integers(100, 900, scene.shape_yx).astype(np.uint16) for seed, band in enumerate(("VV", "VH"))}
+    grd = write_grd_safe(tmp_path / "s1", scene, dn)
+    bounds = (lon - 0.2, lat - 0.2, lon + 0.2, lat + 0.2)
+    tiles = {
+        dem_name(each): write_heights(
+            tmp_path / "dem" / dem_name(each), hills(120, 120), crs="EPSG:4326+3855", west=each[1], north=each[0] + 1, step=1 / 120
+        )
+        for each in dem_corners(*bounds)
+        if (tmp_path / "dem").mkdir(exist_ok=True) is None
+    }
+    write_geoid(tmp_path / "egm08.tif")
+    archive = Path(shutil.make_archive(str(tmp_path / grd.stem), "zip", grd.parent, grd.name))
+
+    def build(name: str, sentinel1: str, dem: str) -> str:
+        said = {"sentinel2": ["scenes/*.SAFE"], "sentinel1": [sentinel1], "dem": [dem], "geoid": "egm08.tif"}
+        labels = {"path": str(built.inputs / "corine.gpkg"), "max_unlabeled_fraction": 1.0}
+        recipe = write_recipe(tmp_path, {"name": "raw", "scenes": said, "labels": labels})
+        workspace = Workspace.create(tmp_path / name)
+        steps.fetch_inputs(load_recipe(recipe), workspace)
+        run_steps(recipe, workspace.root)
+        table = read_patches(workspace.patches)
+        assert set(table.loc[table["kept"], "s1_product"]) == {grd.name.removesuffix(".SAFE")}
+        return file_sha256(workspace.shards("lmdb") / "data.mdb")
+
+    with FileServer() as server:
+        server.files[f"/{archive.name}"] = Served(archive.read_bytes())
+        for name, path in tiles.items():
+            server.files[f"/tiles/{path.stem}/{name}"] = Served(path.read_bytes())
+        far = build("far", f"{server.url}/{archive.name}", f"{server.url}/tiles/")
+        asked = {each.path for each in server.log if "/tiles/" in each.path}
+    assert len(asked) == 1  # of the tiles around, only the one under the scene
+    assert far == build("near", "s1/*.SAFE", "dem/*.tif")
 
 
 def test_linear_power_that_is_declared_becomes_decibel(tmp_path: Path):

@@ -14,7 +14,16 @@ import shapely
 from rsdata.errors import SceneError
 from rsdata.records import Sentinel1Scene, Sentinel2Scene
 from rsdata.scenes import sen2cor
-from rsdata.scenes.sentinel1 import Sentinel1GrdProduct, Sentinel1Processing, Sentinel1Product, open_sentinel1
+from rsdata.scenes.sentinel1 import (
+    Sentinel1GrdProduct,
+    Sentinel1Processing,
+    Sentinel1Product,
+    describe_sentinel1,
+    is_sentinel1,
+    open_sentinel1,
+)
+from rsdata.scenes.sentinel1_processed import lies_on_grid_of
+from rsdata.scenes.sentinel1_summary import summarize_sentinel1
 from rsdata.scenes.sentinel2 import (
     LAYERS,
     Sentinel2Product,
@@ -40,8 +49,10 @@ __all__ = [
     "Sentinel2Product",
     "check_complete",
     "check_contents",
+    "describe_sentinel1",
     "expand",
     "harmonize",
+    "is_sentinel1",
     "matches_in_time",
     "open_mask",
     "open_sentinel1",
@@ -52,6 +63,7 @@ __all__ = [
     "read_product_xml",
     "sen2cor",
     "summarize",
+    "summarize_sentinel1",
     "sun_angles",
     "surface_reflectance",
     "to_reflectance",
@@ -62,19 +74,25 @@ __all__ = [
 def expand(patterns: Iterable[str]) -> list[Path]:
     """Paths that glob patterns name, sorted, each once.
 
+    The ``.data`` folder of a BEAM-DIMAP product is left out where its ``.dim`` is named as well.
+
     Raises: SceneError if a pattern matches nothing.
     """
     found: set[Path] = set()
     for pattern in patterns:
-        matches = glob.glob(pattern)  # noqa: PTH207, as the pattern is absolute
+        matches = [pattern] if Path(pattern).exists() else glob.glob(pattern)  # noqa: PTH207, as the pattern is absolute
         if not matches:
             raise SceneError(f"{pattern} matches nothing; name folders or zips of products", pattern=pattern)
         found.update(Path(match) for match in matches)
-    return sorted(found)
+    return sorted(path for path in found if path.suffix.lower() != ".data" or path.with_suffix(".dim") not in found)
 
 
 def matches_in_time(
-    scene: Sentinel2Scene, candidates: Sequence[Sentinel1Scene], max_gap_h: float, prefer: str | None = None
+    scene: Sentinel2Scene,
+    candidates: Sequence[Sentinel1Scene],
+    max_gap_h: float,
+    prefer: str | None = None,
+    resample: bool = False,
 ) -> list[tuple[Sentinel1Scene, float]]:
     """The Sentinel-1 scenes over the same ground within a time gap, the first choice first.
 
@@ -84,27 +102,40 @@ def matches_in_time(
     Args:
         max_gap_h: largest time between the two acquisitions, hours.
         prefer: ASCENDING or DESCENDING; no preference if absent.
+        resample: whether rasters of another coordinate system count; their records then note what will be done to them.
 
     Returns: (scene, gap in hours, Sentinel-1 minus Sentinel-2).
     """
     near = [
         (prefer is not None and candidate.orbit_direction != prefer, abs(gap_h), candidate.product, gap_h, candidate)
         for candidate in candidates
-        if _over_same_ground(scene, candidate) and abs(gap_h := (candidate.datetime - scene.datetime).total_seconds() / 3600) <= max_gap_h
+        if _over_same_ground(scene, candidate, resample)
+        and abs(gap_h := (candidate.datetime - scene.datetime).total_seconds() / 3600) <= max_gap_h
     ]
-    return [(candidate, gap_h) for *_, gap_h, candidate in sorted(near, key=lambda item: item[:3])]
+    return [(_noted(candidate, scene), gap_h) for *_, gap_h, candidate in sorted(near, key=lambda item: item[:3])]
 
 
-def _over_same_ground(scene: Sentinel2Scene, candidate: Sentinel1Scene) -> bool:
-    if candidate.footprint is None:
+def _noted(candidate: Sentinel1Scene, scene: Sentinel2Scene) -> Sentinel1Scene:
+    """A scene with a note where it does not lie on the tile's grid."""
+    if lies_on_grid_of(candidate, scene.epsg):
+        return candidate
+    note = f"resampled bilinearly in linear power from {candidate.grid} onto the 10 m grid of EPSG:{scene.epsg}"
+    return candidate.model_copy(update={"notes": [*candidate.notes, note]})
+
+
+def _over_same_ground(scene: Sentinel2Scene, candidate: Sentinel1Scene, resample: bool) -> bool:
+    if not (resample or lies_on_grid_of(candidate, scene.epsg)):
+        return False
+    if candidate.epsg == scene.epsg:
         return (
-            candidate.epsg == scene.epsg
-            and candidate.ul_x_m < scene.ul_x_m + scene.width_m
+            candidate.ul_x_m < scene.ul_x_m + scene.width_m
             and scene.ul_x_m < candidate.ul_x_m + candidate.width_m
             and candidate.ul_y_m > scene.ul_y_m - scene.height_m
             and scene.ul_y_m > candidate.ul_y_m - candidate.height_m
         )
-    # A product in radar geometry is compared in the tile's own zone, where the tile is a rectangle.
+    if candidate.footprint is None:
+        return False
+    # What has no rectangle in the tile's own zone is compared there by its outline, as there the tile is a rectangle.
     to_zone = pyproj.Transformer.from_crs(4326, scene.epsg, always_xy=True)
     lon_deg, lat_deg = np.array(candidate.footprint).T
     x_m, y_m = to_zone.transform(lon_deg, lat_deg)

@@ -26,12 +26,14 @@ from rasterio.windows import Window
 from scipy.ndimage import map_coordinates
 
 from rsdata.errors import SceneError
+from rsdata.scenes.mosaic import rasters_in
 
 Datum = Literal["ellipsoid", "EGM96", "EGM2008"]
 _BY_EPSG: dict[int, Datum] = {5773: "EGM96", 3855: "EGM2008"}
 _GEOID_NAMES: tuple[tuple[str, Datum], ...] = (("egm96", "EGM96"), ("egm08", "EGM2008"), ("egm2008", "EGM2008"))
 _COORDINATE_DEGREE = 4  # of the polynomials from map to raster coordinates over one cell: exact to a millionth of a pixel
 _NODES = 9
+_SEA_MARGIN = 0.001  # degrees, a pixel of the 90 m model
 _GEOID_STEPS = 33  # points of the geoid per side of a cell
 
 
@@ -82,6 +84,7 @@ class Dem:
     files: tuple[RasterFile, ...]  # where they overlap, the first that has a height there
     datum: Datum
     geoid: Geoid | None
+    sea: tuple[tuple[int, int], ...] = ()  # south-western corners of squares of one degree, (latitude, longitude): height 0
 
     def heights(self, epsg: int, x_m: np.ndarray, y_m: np.ndarray) -> np.ndarray:
         """Heights above the ellipsoid over a raster of a map, bilinear between the model's pixel centres.
@@ -100,26 +103,32 @@ class Dem:
             if not np.isnan(found).any():
                 break
             np.copyto(found, _sample(group, epsg, x_m, y_m, order), where=np.isnan(found))
+        if self.sea and (missing := np.isnan(found)).any():
+            rows, cols = np.nonzero(missing)
+            at_sea = _within(self.sea, epsg, x_m[cols], y_m[rows])
+            found[rows[at_sea], cols[at_sea]] = 0
         if self.geoid is not None:
             found += _lattice(self.geoid, epsg, x_m, y_m)
         return found
 
 
-def open_dem(paths: Sequence[str | Path], *, datum: Datum | None = None, geoid: str | Path | None = None) -> Dem:
+def open_dem(
+    paths: Sequence[str | Path], *, datum: Datum | None = None, geoid: str | Path | None = None, sea: Sequence[tuple[int, int]] = ()
+) -> Dem:
     """Open an elevation model; only headers and the geoid grid are read.
 
     Args:
         paths: rasters of heights in metres, on any grids; or folders with such ``.tif``, such as tiles of the Copernicus DEM.
         datum: what the heights are above, where the files do not say it in their CRS.
         geoid: grid of the geoid's height above the ellipsoid, such as PROJ's ``us_nga_egm96_15.tif`` or ``egm08_25.gtx``.
+        sea: south-western corners (latitude, longitude) of the squares of one degree where no file means height 0.
 
     Raises: SceneError if a file cannot be opened, its datum is not stated or contradicts the one given, or the geoid grid is
         missing or that of another geoid.
     """
     names: list[str] = []
     for path in paths:
-        inside = sorted(Path(path).glob("*.tif")) if Path(path).is_dir() else [path]
-        names += [str(each) for each in inside]
+        names += rasters_in(Path(path)) if Path(path).is_dir() else [str(path)]
     if not names:
         raise SceneError(f"no elevation model among {', '.join(map(str, paths)) or 'nothing'}; name GeoTIFFs of heights")
     files = tuple(_open_file(name) for name in names)
@@ -145,6 +154,12 @@ def open_dem(paths: Sequence[str | Path], *, datum: Datum | None = None, geoid: 
                 "or state the datum that the heights are above",
                 path=files[0].path,
             )
+        if sea:
+            raise SceneError(
+                f"{files[0].path} holds heights above the ellipsoid, where the sea is not at 0; give an elevation model above a geoid, "
+                "or leave out `dem_sea` and fill the sea in the files",
+                path=files[0].path,
+            )
         return Dem(files, found, None)
     if geoid is None:
         raise SceneError(
@@ -158,7 +173,7 @@ def open_dem(paths: Sequence[str | Path], *, datum: Datum | None = None, geoid: 
         raise SceneError(
             f"{geoid} is the geoid {grid.datum}, and {files[0].path} is above {found}; give the geoid of the heights", path=grid.path
         )
-    return Dem(files, found, grid)
+    return Dem(files, found, grid, tuple(sea))
 
 
 def open_geoid(path: str | Path) -> Geoid:
@@ -326,6 +341,20 @@ def _warped(raster: DatasetReader, file: RasterFile, first: RasterFile, reach: t
         add_alpha=False,
     ) as warped:
         return np.asarray(warped.read(1, masked=True).astype(np.float32).filled(np.nan))
+
+
+def _within(squares: Sequence[tuple[int, int]], epsg: int, x_m: np.ndarray, y_m: np.ndarray) -> np.ndarray:
+    """Whether points of a map lie in squares of one degree, (n,) bool.
+
+    The squares are taken a little too large: the outermost pixels of the Copernicus DEM's tiles end half a pixel beside
+    the whole degree, and between land and sea that half would belong to neither.
+    """
+    lon, lat = (np.asarray(each) for each in pyproj.Transformer.from_crs(epsg, 4326, always_xy=True).transform(x_m, y_m))
+    found = np.zeros(lon.shape, bool)
+    for south, west in squares:
+        right = np.mod(lon - west + 180, 360) - 180
+        found |= (lat > south - _SEA_MARGIN) & (lat < south + 1 + _SEA_MARGIN) & (right > -_SEA_MARGIN) & (right < 1 + _SEA_MARGIN)
+    return found
 
 
 def _lattice(geoid: Geoid, epsg: int, x_m: np.ndarray, y_m: np.ndarray) -> np.ndarray:

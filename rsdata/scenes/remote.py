@@ -58,6 +58,7 @@ class Keys:
     s3_secret: str | None = field(default=None, repr=False)
     s3_session: str | None = field(default=None, repr=False)
     s3_endpoint: str = CDSE_S3
+    s3_region: str = "default"
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
@@ -75,13 +76,14 @@ class Keys:
         endpoint = env.get("CDSE_S3_ENDPOINT")
         own = "CDSE_S3_ACCESS_KEY" in env
         if not own:
-            endpoint = endpoint or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
+            endpoint = endpoint or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or _gdal_endpoint(env)
         theirs = env if not own and endpoint else {}
         return cls(
             s3_access=env["CDSE_S3_ACCESS_KEY"] if own else theirs.get("AWS_ACCESS_KEY_ID"),
             s3_secret=env.get("CDSE_S3_SECRET") if own else theirs.get("AWS_SECRET_ACCESS_KEY"),
             s3_session=theirs.get("AWS_SESSION_TOKEN"),
             s3_endpoint=endpoint or CDSE_S3,
+            s3_region=(None if own else env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION")) or "default",
             username=env.get("CDSE_USERNAME"),
             password=env.get("CDSE_PASSWORD"),
             token=env.get("CDSE_TOKEN"),
@@ -212,7 +214,7 @@ class Session:
                     bucket,
                     endpoint=keys.s3_endpoint,
                     aws_endpoint_url_s3=keys.s3_endpoint,  # else the environment's would go first
-                    region="default",
+                    region=keys.s3_region,
                     virtual_hosted_style_request=False,
                     client_options={
                         "allow_http": keys.s3_endpoint.startswith("http://"),
@@ -373,7 +375,7 @@ class ObjectSource:
         import obstore
 
         options: Any = {"range": {"offset": start}, "if_match": mark} if start and mark else {}
-        with _object_errors(self.host, self.name):
+        with object_errors(self.host, self.name):
             result = obstore.get(store, key, options=options)
             meta = result.meta
             chunks = (bytes(chunk) for chunk in result.stream(min_chunk_size=CHUNK_BYTES))
@@ -394,7 +396,7 @@ def list_folder(folder: str, session: Session) -> list[RemoteFile]:
     while True:
         files: list[RemoteFile] = []
         try:
-            with session.connection(host), _object_errors(host, folder):
+            with session.connection(host), object_errors(host, folder):
                 for page in obstore.list(store, prefix=prefix):
                     for meta in page:
                         inside = meta["path"].removeprefix(f"{prefix}/")
@@ -414,7 +416,7 @@ def list_folder(folder: str, session: Session) -> list[RemoteFile]:
 
 
 @contextmanager
-def _object_errors(host: str, name: str) -> Iterator[None]:
+def object_errors(host: str, name: str) -> Iterator[None]:
     """Turn obstore's errors into ours; its texts hold what the server said, so only the status is taken from them."""
     from obstore.exceptions import BaseError, PreconditionError
 
@@ -521,6 +523,14 @@ def _retry_after(text: str | None) -> float | None:
 
 def _whole_number(text: str | None) -> int | None:
     return int(text) if text is not None and re.fullmatch(r"\d{1,18}", text) else None
+
+
+def _gdal_endpoint(env: Mapping[str, str]) -> str | None:
+    """The endpoint under the names GDAL knows, so that one environment serves pixels and whole files."""
+    named = env.get("AWS_S3_ENDPOINT")
+    if named is None or "://" in named:
+        return named
+    return f"http{'' if env.get('AWS_HTTPS', 'YES').upper() in ('NO', 'OFF', 'FALSE', '0') else 's'}://{named}"
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,8 +1,8 @@
 """Sentinel-1 scenes, read as decibel over a window of a Sentinel-2 tile's 10 m grid.
 
-Those terrain corrected already (one GeoTIFF per polarisation) are never moved: the rasters must lie on the tile's own
-grid, and a scene that does not is refused rather than shifted by part of a pixel. GRD products are calibrated and terrain
-corrected while they are read, for the window asked and no more.
+Those terrain corrected already come in several layouts, told apart here. On the tile's own grid they are never moved; others are
+refused, or resampled if the recipe allows it. GRD products are calibrated and terrain corrected while they are read, for the
+window asked and no more.
 """
 
 from dataclasses import dataclass
@@ -11,22 +11,30 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import rasterio
-from rasterio.errors import RasterioError
-from rasterio.windows import Window
 
 from rsdata.errors import SceneError
-from rsdata.records import Sentinel1Scene, is_s1_product, s1_scene_id, s1_start
+from rsdata.records import Sentinel1Scene, s1_scene_id, s1_start
 from rsdata.scenes.dem import Datum, Dem, open_dem
 from rsdata.scenes.grd import GrdProduct, is_grd_safe, open_grd
-from rsdata.scenes.grd_radiometry import Quantity, to_db
-from rsdata.scenes.product import ProductFiles, list_files
+from rsdata.scenes.grd_radiometry import Quantity
+from rsdata.scenes.product import ProductFiles
+from rsdata.scenes.sentinel1_processed import Sentinel1Product, describe, to_db_in_place, to_product
+from rsdata.scenes.sentinel1_rasters import PIXEL_M, Processed, Unit
+from rsdata.scenes.sentinel1_rtc import is_hyp3, is_sentinel1_item, open_hyp3, open_rtc_item
+from rsdata.scenes.sentinel1_snap import find_dim, open_dim, open_geotiff, open_pair
 from rsdata.scenes.terrain import Corrected, Ground, TerrainCorrector, range_doppler
 from rsdata.scenes.terrain_sarsen import sarsen_terrain
 from rsdata.sensors import SENTINEL1
 
-PIXEL_M = 10
-_ROWS_TO_DB = 512  # rows turned to decibel at a time, in place
+__all__ = [
+    "CORRECTORS",
+    "Sentinel1GrdProduct",
+    "Sentinel1Processing",
+    "Sentinel1Product",
+    "describe_sentinel1",
+    "is_sentinel1",
+    "open_sentinel1",
+]
 
 CORRECTORS: dict[str, TerrainCorrector] = {"range-doppler": range_doppler, "sarsen": sarsen_terrain}
 
@@ -35,64 +43,17 @@ CORRECTORS: dict[str, TerrainCorrector] = {"range-doppler": range_doppler, "sars
 class Sentinel1Processing:
     """How Sentinel-1 becomes decibel on the ground, where a product is not that already."""
 
-    unit: Literal["db", "linear"] = "db"  # of products that are terrain corrected already
+    unit: Unit | None = None  # of products that are terrain corrected already; what they state if absent
+    resample: bool = False  # whether those may be brought from another grid onto the tile's
     dem: tuple[str, ...] = ()  # files or folders; GRD needs one
     dem_datum: Datum | None = None  # where the files do not say it
+    dem_sea: tuple[tuple[int, int], ...] = ()  # corners of the squares of one degree where no height means the sea
     geoid: str | None = None
     quantity: Quantity = "sigma0"
     remove_noise: bool = True
     flatten: bool = False
     corrector: str = "range-doppler"
     threads: int = 1
-
-
-@dataclass(frozen=True)
-class Sentinel1Product:
-    """One pair of polarisations, opened: its georeference is read, its pixels are not."""
-
-    files: ProductFiles
-    scene: Sentinel1Scene
-    linear: bool = False  # whether its pixels are power rather than decibel
-
-    def read(self, band: str, *, epsg: int, ul_x_m: int, ul_y_m: int, width_m: int, height_m: int) -> np.ndarray:
-        """Read backscatter over a window of the tile, (y, x) float32 dB; NaN where the scene has no pixels.
-
-        Raises: SceneError if the file is damaged or lies on another grid than the window.
-        """
-        where = f"{self.files.path}: {self.scene.bands[band]}"
-        right_px, down_px = (ul_x_m - self.scene.ul_x_m) / PIXEL_M, (self.scene.ul_y_m - ul_y_m) / PIXEL_M
-        if self.scene.epsg != epsg or right_px % 1 or down_px % 1:
-            raise SceneError(
-                f"{where} lies on another grid (EPSG:{self.scene.epsg}, corner {self.scene.ul_x_m}, {self.scene.ul_y_m}); expected the "
-                f"10 m grid of the Sentinel-2 tile in EPSG:{epsg}, so terrain correct it onto that grid",
-                path=str(self.files.path),
-            )
-        height, width = height_m // PIXEL_M, width_m // PIXEL_M
-        pixels = np.full((height, width), np.nan, np.float32)
-        left, top = int(right_px), int(down_px)
-        try:
-            with rasterio.open(self.files.gdal_path(self.scene.bands[band])) as raster:
-                from_x, from_y = max(left, 0), max(top, 0)
-                to_x, to_y = min(left + width, raster.width), min(top + height, raster.height)
-                if from_x < to_x and from_y < to_y:
-                    part = raster.read(1, window=Window.from_slices((from_y, to_y), (from_x, to_x)))
-                    if raster.nodata is not None and not np.isnan(raster.nodata):
-                        part = np.where(part == raster.nodata, np.float32(np.nan), part)
-                    pixels[from_y - top : to_y - top, from_x - left : to_x - left] = part
-        except RasterioError as error:
-            raise SceneError(
-                f"{where} cannot be decoded ({error.__cause__ or error}); the file is damaged, make it again", path=str(self.files.path)
-            ) from error
-        if self.linear:
-            if (pixels < 0).any():
-                raise SceneError(
-                    f"{where} holds negative values (lowest {np.nanmin(pixels):.3g}) where power is expected; "
-                    "if it is in decibel, say `sentinel1_unit: db` in the recipe",
-                    path=str(self.files.path),
-                )
-            pixels[pixels == 0] = np.nan  # what processors write where they have nothing
-            _to_db_in_place(pixels)
-        return pixels
 
 
 @dataclass(frozen=True)
@@ -115,7 +76,7 @@ class Sentinel1GrdProduct:
                 f"{self.files.path} is a GRD in radar geometry; name an elevation model to correct it with (`dem` in the recipe)",
                 path=str(self.files.path),
             )
-        return open_dem(self.processing.dem, datum=self.processing.dem_datum, geoid=self.processing.geoid)
+        return open_dem(self.processing.dem, datum=self.processing.dem_datum, geoid=self.processing.geoid, sea=self.processing.dem_sea)
 
     def correct(self, band: str, ground: Ground) -> Corrected:
         """Power over a window, and why pixels are missing."""
@@ -138,76 +99,63 @@ class Sentinel1GrdProduct:
 
         Raises: SceneError if the product or the elevation model cannot be read, or the datum of its heights is not stated.
         """
-        power = self.correct(band, Ground(epsg, ul_x_m, ul_y_m, height_m // PIXEL_M, width_m // PIXEL_M)).power
-        _to_db_in_place(power)
-        return power
-
-
-def _to_db_in_place(power: np.ndarray) -> None:
-    for first in range(0, len(power), _ROWS_TO_DB):
-        power[first : first + _ROWS_TO_DB] = to_db(power[first : first + _ROWS_TO_DB])
+        return to_db_in_place(self.correct(band, Ground(epsg, ul_x_m, ul_y_m, height_m // PIXEL_M, width_m // PIXEL_M)).power)
 
 
 def open_sentinel1(path: Path, processing: Sentinel1Processing | None = None) -> Sentinel1Product | Sentinel1GrdProduct:
     """Open a Sentinel-1 scene of both polarisations.
 
     Args:
-        path: a GRD product in SAFE layout, folder or zip; or a folder named like one that holds one GeoTIFF for VV and one
-            for VH, terrain corrected.
+        path: a GRD product in SAFE layout, folder or zip; or one that is terrain corrected already: BEAM-DIMAP (the ``.dim``, or a
+            folder with it), a GeoTIFF with both polarisations, a HyP3 RTC folder or zip, a STAC item, or a folder named like the
+            GRD that holds one GeoTIFF for VV and one for VH.
         processing: how it becomes decibel on the ground.
 
-    Raises: SceneError if a polarisation is missing, or terrain-corrected rasters do not lie on one 10 m grid.
+    Raises: SceneError if a polarisation is missing, the unit is not known or contradicted, or terrain-corrected rasters do not
+        lie on a 10 m grid of Sentinel-2 and may not be resampled.
     """
     processing = processing or Sentinel1Processing()
-    if is_grd_safe(path):
+    found = _open_processed(path, processing.quantity)
+    if found is None:
         return _open_radar_geometry(path, processing)
-    name = path.name.removesuffix(".SAFE")
-    if not is_s1_product(name):
-        raise SceneError(
-            f"{path} is not named like a Sentinel-1 GRD product; expected a folder such as "
-            "S1A_IW_GRDH_1SDV_20170613T165043_20170613T165108_017014_01C595_B2A5",
-            path=str(path),
-        )
-    files = list_files(path)
-    bands: dict[str, str] = {}
-    for band in SENTINEL1.band_names:
-        found = sorted(
-            f for f in files.sizes if f.lower().endswith((f"_{band.lower()}.tif", f"_{band.lower()}.tiff")) or f.upper() == f"{band}.TIF"
-        )
-        if len(found) != 1:
-            raise SceneError(
-                f"{path} holds {len(found) or 'no'} GeoTIFF for {band}; expected one named …_{band}.tif, terrain corrected and in decibel",
-                path=str(path),
-            )
-        bands[band] = found[0]
-    grids = {}
-    for band, inside in bands.items():
-        try:
-            with rasterio.open(files.gdal_path(inside)) as raster:
-                grids[band] = (raster.crs, raster.transform, raster.shape, raster.dtypes[0])
-        except RasterioError as error:
-            raise SceneError(f"{path}: {inside} cannot be opened ({error}); make it again", path=str(path)) from error
-    crs, transform, shape, dtype = grids["VV"]
-    if grids["VH"] != grids["VV"] or crs is None or dtype != "float32" or (transform.a, transform.e) != (PIXEL_M, -PIXEL_M):
-        raise SceneError(
-            f"{path}: VV is {shape} {dtype} with pixels of {transform.a} x {-transform.e} m and VH is {grids['VH'][2]} {grids['VH'][3]}; "
-            "expected both as float32 decibel on one 10 m grid",
-            path=str(path),
-        )
-    scene_id = s1_scene_id(name)
-    scene = Sentinel1Scene(
-        product=name,
-        scene_id=scene_id,
-        mission=name[:3],
-        datetime=s1_start(scene_id),
-        epsg=crs.to_epsg() or 0,
-        ul_x_m=transform.c,
-        ul_y_m=transform.f,
-        width_m=shape[1] * PIXEL_M,
-        height_m=shape[0] * PIXEL_M,
-        bands=bands,
-    )
-    return Sentinel1Product(files, scene, linear=processing.unit == "linear")
+    return to_product(found, processing.unit, processing.resample)
+
+
+def describe_sentinel1(path: Path) -> tuple[Sentinel1Scene, str | None]:
+    """A scene as it is, and what keeps it out of a dataset as long as the recipe says nothing about it.
+
+    Raises: SceneError if the product cannot be read.
+    """
+    found = _open_processed(path, "sigma0")
+    return describe(found) if found is not None else (_open_radar_geometry(path, Sentinel1Processing()).scene, None)
+
+
+def is_sentinel1(path: Path) -> bool:
+    """Whether a path looks like Sentinel-1 rather than Sentinel-2.
+
+    Raises: SceneError if it is JSON, but no STAC item.
+    """
+    if path.suffix.lower() == ".json":
+        return is_sentinel1_item(path)
+    return path.name.startswith("S1") or find_dim(path) is not None
+
+
+def _open_processed(path: Path, wanted: Quantity) -> Processed | None:
+    """A product that is terrain corrected already; None for a GRD in radar geometry."""
+    quantity: Literal["sigma0", "gamma0"] = "gamma0" if wanted == "gamma0" else "sigma0"
+    if path.name.startswith("OPERA_L2_RTC-S1"):
+        raise SceneError(f"{path} is one burst of OPERA RTC-S1, which is not read; take HyP3 or Planetary Computer RTC", path=str(path))
+    if path.suffix.lower() == ".data" and path.with_suffix(".dim").is_file():
+        raise SceneError(f"{path} holds the pixels of {path.stem}.dim; name the .dim instead", path=str(path))
+    if path.suffix.lower() == ".json":
+        return open_rtc_item(path)
+    if (header := find_dim(path)) is not None:
+        return open_dim(header, quantity)
+    if is_hyp3(path):
+        return open_hyp3(path)
+    if path.suffix.lower() in (".tif", ".tiff"):
+        return open_geotiff(path, quantity)
+    return None if is_grd_safe(path) else open_pair(path, quantity)
 
 
 def _open_radar_geometry(path: Path, processing: Sentinel1Processing) -> Sentinel1GrdProduct:
@@ -229,5 +177,6 @@ def _open_radar_geometry(path: Path, processing: Sentinel1Processing) -> Sentine
         orbit_direction=grd.orbit_direction,
         bands={band: str(grd.channel(band).measurement) for band in SENTINEL1.band_names},
         footprint=[(float(lon), float(lat)) for lon, lat in grd.footprint_lonlat()],
+        layout="GRD in SAFE layout",
     )
     return Sentinel1GrdProduct(grd, scene, processing)

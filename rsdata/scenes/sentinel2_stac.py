@@ -48,7 +48,7 @@ def open_stac_item(path: Path) -> Sentinel2Product:
     Raises: SceneError if the item is damaged, not Sentinel-2 Level-2A, or leaves open whether the offset was applied.
     """
     where = str(path)
-    item = _read(path)
+    item = read_item(path)
     properties, assets = item["properties"], item["assets"]
     if not properties.get("s2:product_uri") or "2A" not in str(properties.get("s2:product_type", "S2MSI2A")):
         raise SceneError(f"{path} is no Sentinel-2 Level-2A item: it needs s2:product_uri and s2:product_type S2MSI2A", path=where)
@@ -120,7 +120,11 @@ def open_stac_item(path: Path) -> Sentinel2Product:
     return Sentinel2Product(files, scene, decimated=True)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_item(path: Path) -> dict[str, Any]:
+    """A STAC item as JSON.
+
+    Raises: SceneError if the file is too large, damaged, or no item with assets.
+    """
     try:
         if path.stat().st_size > MAX_XML_BYTES:
             raise SceneError(f"{path} has {path.stat().st_size} bytes, more than any real item; name a STAC item", path=str(path))

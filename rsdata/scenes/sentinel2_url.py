@@ -1,7 +1,8 @@
 """Products behind a URL: XML and listings through obstore, pixels through GDAL, which fetches the ranges it needs.
 
 ``s3://bucket/…`` is a folder or a zip; ``https://…`` is a zip, or a folder whose ``manifest.safe`` lists its files, since
-plain HTTP has no listing. Credentials and end point come from the environment, under the names GDAL knows:
+plain HTTP has no listing. This is for looking at a product; a build fetches it whole, once, see ``steps.fetching``.
+Credentials and end point come from the environment, under the names GDAL knows:
 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_S3_ENDPOINT, AWS_HTTPS, AWS_NO_SIGN_REQUEST.
 """
 
@@ -16,12 +17,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from rsdata.errors import SceneError
 from rsdata.scenes.product import MAX_XML_BYTES, ProductFiles, product_folder
 from rsdata.scenes.sentinel2_metadata import MANIFEST, MARKERS, listed_files
 
+# GDAL waits forever otherwise. They are set where the environment does not, and also for the workers that are started later.
+_PATIENCE = {
+    "GDAL_HTTP_CONNECTTIMEOUT": "15",
+    "GDAL_HTTP_LOW_SPEED_TIME": "60",  # seconds below the speed that follows, and the request ends
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "100",  # bytes per second
+    "GDAL_HTTP_TIMEOUT": "600",  # seconds a request may take at all
+    "GDAL_HTTP_MAX_RETRY": "3",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+}
+# `empty_dir`: no side files (.aux.xml, .ovr, …) are asked for, which would be some fifty requests for each band. Worse, GDAL
+# sends them while rasterio holds Python's lock, so a server in a thread of the same process could never answer.
+_CURL = "/vsicurl?empty_dir=yes&url="  # source: GDAL, virtual file systems, vsicurl
 _URL = re.compile(r"(s3|https?):/+(.+)")
 _BLOCK_BYTES = 2**20
 
@@ -55,8 +68,9 @@ class UrlFiles(ProductFiles):
 
     def gdal_path(self, inside: str) -> str:
         url = str(self.path)
-        whole = f"/vsis3/{url.removeprefix('s3://')}" if url.startswith("s3://") else f"/vsicurl/{url}"
-        return f"/vsizip/{{{whole}}}/{self.prefix}{inside}" if self.is_zip else f"{whole}/{inside}"
+        whole = url if self.is_zip else f"{url}/{inside}"
+        whole = f"/vsis3/{whole.removeprefix('s3://')}" if url.startswith("s3://") else f"{_CURL}{quote(whole, safe=':/')}"
+        return f"/vsizip/{{{whole}}}/{self.prefix}{inside}" if self.is_zip else whole
 
     def _read(self, inside: str) -> bytes:
         return b"".join(self._blocks(inside))
@@ -95,6 +109,8 @@ def list_url(url: str) -> UrlFiles:
 
     Raises: SceneError if it cannot be reached, is no product, or obstore is not installed.
     """
+    for name, value in _PATIENCE.items():
+        os.environ.setdefault(name, value)
     path = cast(Path, UrlPath(url))
     if url.lower().endswith(".zip"):
         with _opened_zip(url) as archive:

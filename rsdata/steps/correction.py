@@ -1,7 +1,7 @@
 """Level-1C products to Level-2A, by the sen2cor that the user has."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -66,6 +66,23 @@ def corrections_at_once(products: int, options: Sen2cor, workers: int) -> int:
     """How many products may be corrected at a time: as set, else by workers and free memory, 8 GiB for each."""
     by_memory = psutil.virtual_memory().available // scenes.sen2cor.MEMORY_BYTES
     return max(1, min(products, options.at_once or min(workers, by_memory)))
+
+
+def correction_resources(workers: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What one correction takes of a Dask worker's resources, so that no worker gets more at a time than its memory bears.
+
+    Args:
+        workers: resources of each worker, as it was started with.
+
+    Raises: CorrectionError if no worker has room for one.
+    """
+    needed = scenes.sen2cor.MEMORY_BYTES
+    if not any(resources.get("memory", 0) >= needed for resources in workers):
+        raise CorrectionError(
+            f"none of the {len(workers)} Dask workers offers the {needed:,} bytes that sen2cor needs; start those that have sen2cor with "
+            f'`--resources "memory={2 * needed}"`, as for two scenes at a time, or correct the scenes first'
+        )
+    return {"memory": needed}
 
 
 def correct_scene(path: Path, options: Sen2cor, workspace: Workspace) -> Outcome:

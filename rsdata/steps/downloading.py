@@ -119,7 +119,11 @@ def download_product(
     write_record(place, record)
     try:
         if not target.exists():
-            record = _fetch(product, record, workspace, session, advance)
+            if product.archive is not None and record.source == "archive":
+                wanted = [product.archive]
+            else:
+                wanted = download.with_checksums(remote.list_folder(str(product.folder), session), product)
+            record = fetch_files(wanted, record, workspace, session, advance)
             part.replace(target)
         _open_fetched(product, target, workspace)
         done = record.model_copy(update={"state": "done", "path": target.name})
@@ -172,17 +176,13 @@ def download_products(
     return done, [outcome for outcome in outcomes if isinstance(outcome, Failure)]
 
 
-def _fetch(
-    product: RemoteProduct, record: Download, workspace: Workspace, session: remote.Session, advance: Callable[[int], None]
+def fetch_files(
+    wanted: Sequence[RemoteFile], record: Download, workspace: Workspace, session: remote.Session, advance: Callable[[int], None]
 ) -> Download:
     """Bring every file of a product to the place where it waits to be whole; the record on disk follows."""
-    place, part = workspace.download_state(product.product), workspace.download_part(product.product)
-    if record.source == "archive":
-        wanted = [product.archive] if product.archive is not None else []
-    else:
-        wanted = download.with_checksums(remote.list_folder(str(product.folder), session), product)
+    place, part = workspace.download_state(record.product), workspace.download_part(record.product)
     files = {file.path: file for file in record.files}
-    notes, lock, given_up = download.unverified(wanted), threading.Lock(), threading.Event()
+    notes, lock, given_up = download.unverified(list(wanted)), threading.Lock(), threading.Event()
 
     def snapshot() -> Download:
         here = [files[each.path] for each in wanted if each.path in files]
@@ -214,7 +214,7 @@ def _fetch(
 
     part.parent.mkdir(parents=True, exist_ok=True)
     missing = sum((file.bytes or 0) for file in wanted) - sum(file.offset for file in record.files)
-    download.check_space(part.parent, max(0, missing), product.product)
+    download.check_space(part.parent, max(0, missing), record.product)
     with ThreadPoolExecutor(max_workers=min(session.connections, len(wanted))) as pool:
         waiting = [pool.submit(fetch, file) for file in wanted]
         problems = [error for future in waiting if (error := future.exception()) is not None]

@@ -1,6 +1,7 @@
 """Products opened and paired: the units of work a recipe asks for, and how many fit into memory."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from rsdata.records import (
     ScenePair,
     Sentinel1Match,
 )
+from rsdata.scenes import remote
 from rsdata.sensors import REFERENCE_MAP, SENTINEL1, SENTINEL2
 from rsdata.steps.correction import corrected_product
+from rsdata.steps.heights import fetch_heights, names_remote_heights, with_heights
 from rsdata.steps.inputs import locate_inputs
 from rsdata.steps.receipts import failure
 from rsdata.steps.scene import s1_processing
@@ -45,8 +48,8 @@ def find_scenes(recipe: Recipe, workspace: Workspace) -> Found:
     """
     inputs = locate_inputs(recipe, workspace)
     limits = recipe.scenes
-    max_gap_h, prefer = (limits.max_s1_gap_h, limits.prefer_s1_orbit) if limits else (72, None)
-    failures: list[Failure] = []
+    max_gap_h, prefer, resample = (limits.max_s1_gap_h, limits.prefer_s1_orbit, limits.resample_sentinel1) if limits else (72, None, False)
+    failures: list[Failure] = list(inputs.failures)
 
     def opened(paths: Iterable[Path], open_product: Callable[[Path], Any]) -> dict[str, Any]:
         products: dict[str, Any] = {}
@@ -54,7 +57,10 @@ def find_scenes(recipe: Recipe, workspace: Workspace) -> Found:
             try:
                 product = open_product(path)
             except RsdataError as error:
-                failures.append(failure("scenes", path.name, error))
+                set_down = failure("scenes", path.name, error)
+                if url := inputs.urls.get(str(path)):
+                    set_down = set_down.model_copy(update={"message": f"{set_down.message} (it is the copy of {url})"})
+                failures.append(set_down)
                 continue
             if product.scene.product in products:
                 known = products[product.scene.product].files.path
@@ -74,7 +80,15 @@ def find_scenes(recipe: Recipe, workspace: Workspace) -> Found:
             failures.append(failure("scenes", product.scene.product, twin))
             continue
         units.add(product.scene.scene_id)
-        matches = scenes.matches_in_time(product.scene, [each.scene for each in s1.values()], max_gap_h, prefer)
+        candidates = [each.scene for each in s1.values()]
+        matches = scenes.matches_in_time(product.scene, candidates, max_gap_h, prefer, resample)
+        if not matches and (elsewhere := scenes.matches_in_time(product.scene, candidates, max_gap_h, prefer, resample=True)):
+            other = elsewhere[0][0]
+            refused = SceneError(
+                f"{product.scene.product} has no Sentinel-1 but {other.product}, which lies on another grid ({other.grid}); "
+                f"terrain correct it onto the tile's grid in EPSG:{product.scene.epsg}, or say `resample_sentinel1: true` in the recipe"
+            )
+            failures.append(failure("scenes", product.scene.product, refused))
         signatures = {match.product: s1[match.product].files.signature() for match, _ in matches}
         pairs.append(
             ScenePair(
@@ -84,7 +98,23 @@ def find_scenes(recipe: Recipe, workspace: Workspace) -> Found:
                 signature=combined_sha256({product.scene.product: product.files.signature(), **signatures}),
             )
         )
-    return Found(pairs, failures)
+    return Found(_with_heights(pairs, failures, recipe, workspace), failures)
+
+
+def _with_heights(pairs: list[ScenePair], failures: list[Failure], recipe: Recipe, workspace: Workspace) -> list[ScenePair]:
+    """The pairs under which there are heights, where they need any; the others join the failures."""
+    complete = []
+    with remote.Session() if names_remote_heights(recipe) else nullcontext() as session:
+        for pair in pairs:
+            try:
+                if session is not None:
+                    fetch_heights([pair], recipe, workspace, session)
+                with_heights(s1_processing(recipe), pair, recipe, workspace)
+            except RsdataError as error:
+                failures.append(failure("scenes", pair.s2.product, error))
+            else:
+                complete.append(pair)
+    return complete
 
 
 def scenes_at_once(pairs: Sequence[ScenePair], workers: int) -> int:
@@ -98,5 +128,5 @@ def _scene_bytes(pair: ScenePair) -> int:
     sensors = [SENTINEL2, REFERENCE_MAP, *([SENTINEL1] if pair.s1 else [])]
     per_m2 = sum(np.dtype(band.dtype).itemsize / band.gsd_m**2 for sensor in sensors for band in sensor.bands)
     per_m2 += sum(1 / gsd_m**2 for gsd_m in scenes.LAYERS.values())
-    correction = _TERRAIN_BYTES if any(match.scene.footprint for match in pair.s1) else 0
+    correction = _TERRAIN_BYTES if any(match.scene.in_radar_geometry for match in pair.s1) else 0
     return int(pair.s2.width_m * pair.s2.height_m * per_m2 * 4 / 3) + _PROCESS_BYTES + correction

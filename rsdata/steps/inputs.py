@@ -1,10 +1,13 @@
 """Where a recipe finds its inputs, or makes them."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rsdata.recipe import Countries, Recipe
+from rsdata.records import Failure
+from rsdata.scenes.sentinel2_url import as_url
+from rsdata.steps.fetching import copies_of
 from rsdata.steps.receipts import Outcome, once
 from rsdata.workspace import (
     Workspace,
@@ -19,6 +22,8 @@ class Inputs:
     sentinel1: list[str]
     labels: Path
     countries: Countries | None
+    urls: dict[str, str] = field(default_factory=dict)  # copy of a product in the workspace to where it came from
+    failures: list[Failure] = field(default_factory=list)  # products that could not be fetched
 
 
 def make_inputs(recipe: Recipe, workspace: Workspace, progress: Callable[[str], None] = lambda line: None) -> Outcome | None:
@@ -38,17 +43,34 @@ def make_inputs(recipe: Recipe, workspace: Workspace, progress: Callable[[str], 
 
 
 def locate_inputs(recipe: Recipe, workspace: Workspace) -> Inputs:
-    """Where the products, polygons and countries of a recipe lie."""
+    """Where the products, polygons and countries of a recipe lie; what it names by URL, in the workspace.
+
+    Raises: DownloadError if something was never fetched.
+    """
     if recipe.scenes is not None and recipe.labels.path is not None:
         countries = recipe.countries
         if countries is not None and countries.path is not None:
-            countries = countries.model_copy(update={"path": recipe.absolute(countries.path)})
-        return Inputs(
-            [recipe.absolute(pattern) for pattern in recipe.scenes.sentinel2],
-            [recipe.absolute(pattern) for pattern in recipe.scenes.sentinel1],
-            Path(recipe.absolute(recipe.labels.path)),
-            countries,
-        )
+            countries = countries.model_copy(update={"path": str(local_path(countries.path, recipe, workspace))})
+        urls: dict[str, str] = {}
+        failures: list[Failure] = []
+
+        def patterns(named: Iterable[str]) -> list[str]:
+            found = []
+            for each in named:
+                if as_url(each) is None:
+                    found.append(recipe.absolute(each))
+                    continue
+                for copy in copies_of(each, workspace):
+                    if copy.path is None:
+                        unit = copy.url.rsplit("/", 1)[-1]
+                        failures.append(Failure(stage="scenes", unit=unit, error="DownloadError", message=str(copy.reason)))
+                        continue
+                    found.append(str(workspace.root / copy.path))
+                    urls[found[-1]] = copy.url
+            return found
+
+        sentinel2, sentinel1 = patterns(recipe.scenes.sentinel2), patterns(recipe.scenes.sentinel1)
+        return Inputs(sentinel2, sentinel1, local_path(recipe.labels.path, recipe, workspace), countries, urls, failures)
     folder = workspace.inputs
     return Inputs(
         [str(folder / "sentinel2" / "S2*.SAFE")],
@@ -56,3 +78,14 @@ def locate_inputs(recipe: Recipe, workspace: Workspace) -> Inputs:
         folder / "corine.gpkg",
         (recipe.countries or Countries()).model_copy(update={"path": str(folder / "countries.gpkg")}),
     )
+
+
+def local_path(named: str, recipe: Recipe, workspace: Workspace) -> Path:
+    """Where one file that a recipe names lies: in the workspace, if it named it by URL.
+
+    Raises: DownloadError if it was never fetched.
+    """
+    if as_url(named) is None:
+        return Path(recipe.absolute(named))
+    (copy,) = copies_of(named, workspace)
+    return workspace.root / str(copy.path)

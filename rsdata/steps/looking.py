@@ -7,6 +7,7 @@ from typing import Any
 from rsdata import scenes, shards
 from rsdata.errors import SceneError
 from rsdata.records import (
+    Sentinel1Scene,
     Sentinel2Scene,
     ShardManifest,
 )
@@ -37,8 +38,8 @@ def inspect_scene(path: Path, tile: str | None = None) -> tuple[Any, str | None]
 
     ``tile`` picks one where a Sentinel-2 product from before December 2016 holds several.
     """
-    if path.name.startswith("S1"):
-        return scenes.open_sentinel1(path).scene, None
+    if scenes.is_sentinel1(path):
+        return scenes.describe_sentinel1(path)
     if path.suffix.lower() == ".json":
         return scenes.open_stac_item(path).scene, f"{path} is a STAC item; a dataset is built from SAFE products"
     product = scenes.open_sentinel2(path, tile)
@@ -53,5 +54,7 @@ def summarize_scene(scene: Any, problem: str | None) -> list[tuple[str, str]]:
     """What matters of a scene as lines of name and text."""
     if isinstance(scene, Sentinel2Scene):
         return scenes.summarize(scene, problem)
+    if isinstance(scene, Sentinel1Scene):
+        return scenes.summarize_sentinel1(scene, problem)
     stated = ((name, ", ".join(value) if isinstance(value, dict) else value) for name, value in scene.model_dump(mode="json").items())
     return [(name, "not stated" if value is None else str(value)) for name, value in stated]
