@@ -8,7 +8,7 @@ import hashlib
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
@@ -40,15 +40,23 @@ class Synthetic(Part):
 
 
 class Scenes(Part):
-    """Where the products lie. Globs are allowed."""
+    """Where the products lie: paths, globs, or URLs."""
 
     sentinel2: list[str] = Field(min_length=1)
     sentinel1: list[str] = []
     max_s1_gap_h: float = Field(72, gt=0, description="largest time between the two sensors, hours")
     prefer_s1_orbit: Literal["ASCENDING", "DESCENDING"] | None = Field(None, description="taken first, whatever the time gap")
     require_s1: bool = Field(True, description="drop patches that have no Sentinel-1 pixels")
-    sentinel1_unit: Literal["db", "linear"] = Field("db", description="of Sentinel-1 that is terrain corrected already")
-    dem: list[str] = Field([], description="elevation model to correct Sentinel-1 GRD with: GeoTIFFs, or folders of them")
+    sentinel1_unit: Literal["db", "linear", "amplitude"] | None = Field(
+        None, description="of Sentinel-1 that is terrain corrected already; what the product states if absent, dB for plain GeoTIFFs"
+    )
+    resample_sentinel1: bool = Field(False, description="bring terrain-corrected Sentinel-1 of another grid onto the tile's")
+    dem: list[str] = Field(
+        [], description="elevation model to correct Sentinel-1 GRD with: GeoTIFFs, folders of them, or addresses of Copernicus DEM tiles"
+    )
+    dem_sea: bool | list[Annotated[str, Field(pattern=r"^[NS]\d{2}[EW]\d{3}$")]] = Field(
+        False, description="tiles of the Copernicus DEM that are absent because they are sea, such as N47E013; true for all that are absent"
+    )
     dem_datum: Literal["ellipsoid", "EGM96", "EGM2008"] | None = Field(
         None, description="what the heights are above, where the files do not say it"
     )
@@ -78,13 +86,17 @@ class Sen2cor(Part):
 
 
 class Labels(Part):
-    """Which polygons become labels, and when a patch has too few."""
+    """Which land cover becomes labels, and when a patch has too few."""
 
-    source: str = "corine"
+    source: str = Field("corine", description="corine, corine-raster, worldcover or polygons")
     path: str | None = None
     layer: str | None = None
-    code_column: str | None = Field(None, description="attribute with the class code; found by its usual names if absent")
-    nomenclature: str = "bigearthnet-19"
+    code_column: str | None = Field(None, description="attribute with the class; found by CORINE's usual names if absent")
+    raster_codes: Literal["clc", "grid"] | None = Field(None, description="of corine-raster: 111 to 523, or 1 to 44; seen from the values")
+    nomenclature: str = Field("bigearthnet-19", description="classes of the labels: a short name, or the path of a table")
+    codes: str | None = Field(None, description="nomenclature of the codes in the file, for polygons; that of the labels if absent")
+    conversion: str | None = Field(None, description="table from the file's codes to the labels' classes, where rsdata has none")
+    fractions: Literal["pixel", "exact"] = Field("pixel", description="count pixels of the reference map, or measure exact areas")
     max_unlabeled_fraction: float = Field(0.25, gt=0, le=1, description="a patch is kept below this share")
 
 
@@ -93,23 +105,50 @@ class Countries(Part):
 
     path: str | None = None
     name_column: str = "NAME"
-    names: list[str] | None = Field(None, description="use only these; all if absent")
+    names: list[str] | None = Field(None, description="use only these, by name or by code such as FR or KOS; all if absent")
 
 
 class Quality(Part):
-    """From which cloud, shadow and snow share on a patch is marked or dropped."""
+    """From which share of cloud, snow or broken pixels on a patch is marked or dropped."""
 
     cloud_probability: int = Field(50, ge=0, le=100, description="MSK_CLDPRB from which a pixel is cloud, percent")
     snow_probability: int = Field(50, ge=0, le=100, description="MSK_SNWPRB from which a pixel is snow, percent")
     contains_fraction: float = Field(0.01, ge=0, le=1, description="share above which a patch is marked")
     max_cloud_or_shadow_fraction: float = Field(1.0, ge=0, le=1, description="share above which a patch is dropped")
     max_snow_fraction: float = Field(1.0, ge=0, le=1)
+    max_defective_fraction: float = Field(1.0, ge=0, le=1, description="of the worst band; where a product has no masks, none is dropped")
+    max_saturated_fraction: float = Field(1.0, ge=0, le=1, description="of the worst band, or classed so by sen2cor")
+    read_masks: bool = Field(True, description="read the product's masks of defective and saturated pixels, which takes time to decode")
+    max_coregistration_shift_px: float | None = Field(
+        None, gt=0, description="shift of Sentinel-1 above which a patch is dropped, 10 m pixels; only reported if absent"
+    )
+    duplicates: Literal["keep", "drop"] = Field("keep", description="what becomes of patches that repeat another's picture")
+
+
+class Ratios(Part):
+    """The share of the patches that each split is meant to get; 0 leaves a split out."""
+
+    train: float = Field(0.5, ge=0, le=1)
+    validation: float = Field(0.25, ge=0, le=1)
+    test: float = Field(0.25, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Ratios":
+        if abs(self.train + self.validation + self.test - 1) > 1e-6:
+            raise ValueError(f"the ratios {self.train}, {self.validation} and {self.test} sum to {sum(self.values()):g}; they must sum to 1")
+        return self
+
+    def values(self) -> tuple[float, float, float]:
+        return self.train, self.validation, self.test
 
 
 class SplitPart(Part):
-    """How patches are divided."""
+    """How patches are divided; which options there are depends on the strategy."""
 
     strategy: str = "frame"
+    seed: int = 0
+    ratios: Ratios = Ratios()
+    options: dict[str, Any] = {}
 
 
 class Captions(Part):

@@ -17,14 +17,24 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from rsdata.errors import CatalogError
+from rsdata.sensors import SENTINEL2
+from rsdata.sensors.sentinel2 import SCL_CLASSES
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 Season = Literal["winter", "spring", "summer", "autumn"]
 SEASONS: tuple[Season, ...] = get_args(Season)
+# Meteorological seasons, northern hemisphere: 31 May is spring, 1 June is summer.
+SEASON_OF_MONTH: tuple[Season, ...] = (
+    "winter", "winter", "spring", "spring", "spring", "summer",
+    "summer", "summer", "autumn", "autumn", "autumn", "winter",
+)  # fmt: skip
 
 # Why a patch was dropped; the first that applies, in this order.
-DropReason = Literal["product_quality", "nodata", "unlabeled", "cloud_or_shadow", "snow", "no_s1", "s1_nodata"]
+DropReason = Literal[
+    "product_quality", "nodata", "defective", "saturated", "unlabeled", "cloud_or_shadow", "snow", "no_s1", "s1_nodata",
+    "coregistration", "duplicate", "split_buffer", "not_in_split",
+]  # fmt: skip
 DROP_REASONS: tuple[DropReason, ...] = get_args(DropReason)
 
 Stage = Literal[
@@ -196,9 +206,9 @@ class Sentinel2Scene(Record):
 
 
 class Sentinel1Scene(Record):
-    """A terrain-corrected pair of Sentinel-1 polarisations on a Sentinel-2 tile's grid."""
+    """A pair of Sentinel-1 polarisations: rasters that are terrain corrected already, or a GRD that is corrected while it is read."""
 
-    product: str
+    product: str = Field(description="name of the GRD product, as far as it is known; without .SAFE")
     scene_id: str
     mission: str
     datetime: datetime
@@ -208,10 +218,20 @@ class Sentinel1Scene(Record):
     width_m: float
     height_m: float
     orbit_direction: str | None = Field(None, description="ASCENDING or DESCENDING, where the product states it")
-    bands: dict[str, str]
+    bands: dict[str, str] = Field(description="polarisation to its file inside the product; a STAC item's addresses without their keys")
     footprint: list[tuple[float, float]] | None = Field(
-        None, description="outline in longitude and latitude of a GRD in radar geometry, whose epsg and extent are 0"
+        None, description="outline in longitude and latitude; a GRD in radar geometry has no other place: its epsg and extent are 0"
     )
+    layout: str | None = Field(None, description="what kind of product it is, such as BEAM-DIMAP")
+    unit: Literal["db", "linear", "amplitude"] | None = Field(None, description="of the pixels as they lie in the files")
+    quantity: Literal["sigma0", "gamma0"] | None = Field(None, description="of the pixels, where the product states it")
+    grid: str | None = Field(None, description="where the pixels of a raster lie: CRS, pixel size, corner")
+    on_utm_grid: bool = Field(True, description="whether that is a 10 m grid of Sentinel-2, so that the raster can be read as it is")
+    notes: list[str] = Field([], description="what was done to the pixels on their way, or is unusual about the product")
+
+    @property
+    def in_radar_geometry(self) -> bool:
+        return self.epsg == 0 and self.grid is None
 
 
 class Sentinel1Match(Record):
@@ -314,6 +334,43 @@ PatchQuality = columns_of(
 )  # fmt: skip
 
 
+def _per_band(measure: str, kind: Any, text: str) -> dict[str, Any]:
+    return {f"{measure}_{band}": (kind, Field(description=f"{text}, {band}")) for band in SENTINEL2.band_names}
+
+
+_MEASURES: dict[str, Any] = {
+    "patch_id": (str, ...),
+    "failed_checks": (list[str], Field(description="inspections of the Sentinel-2 product that did not read PASSED")),
+    **_per_band("nodata", float, "share of pixels that hold the no-data value"),
+    "nodata_flagged_fraction": (
+        float | None, Field(description="largest share over the bands that the masks flag as without data; none without masks")
+    ),
+    **_per_band("defective", float | None, "share of pixels flagged as lost, degraded or defective; none without masks"),
+    "defective_fraction": (float | None, Field(description="largest share over the bands; none without masks")),
+    **_per_band("saturated", float, "share of pixels that hold the value for saturation or are flagged so"),
+    "saturated_fraction": (float, Field(description="largest share over the bands, or that of SCL class 1 if it is larger")),
+    **{
+        f"scl_{name.lower()}": (float, Field(description=f"share of class {index} of the scene classification"))
+        for index, name in SCL_CLASSES.items()
+    },
+    "cloud_probability": (float, Field(description="mean over the patch, percent")),
+    "snow_probability": (float, Field(description="mean over the patch, percent")),
+    "s1_nodata_fraction": (float | None, Field(description="share of missing Sentinel-1 pixels in the best scene; none without one")),
+    "s1_south_px": (float | None, Field(description="how far its Sentinel-1 scene lies too far south, 10 m pixels; one value per scene")),
+    "s1_east_px": (float | None, Field(description="how far its Sentinel-1 scene lies too far east, 10 m pixels; one value per scene")),
+    "s1_spread_px": (float | None, Field(description="spread of that shift over blocks; above 1 px it says little")),
+    "pixels_sha256": (str | None, Field(description="digest over all bands; none where each band holds one value")),
+    "duplicate_of": (str | None, Field(description="the patch it repeats; looked for among patches that nothing else drops")),
+    "duplicate_kind": (str | None, Field(description="pixels: they are equal; ground: it is the same, in the same data take")),
+}  # fmt: skip
+PatchMeasures = create_model(
+    "PatchMeasures",
+    __base__=Record,
+    __doc__="One row of ``quality.parquet``: what was measured of a patch, dropped ones too. Fractions are shares of its pixels.",
+    **_MEASURES,
+)
+
+
 class ClassShare(Record):
     """How much of a patch one class covers."""
 
@@ -343,7 +400,7 @@ class CaptionRow(Record):
 
 
 class BandStatistics(Record):
-    """Statistics of one band over the train split, no-data left out."""
+    """Statistics of one band over the train split, or over all patches where there are no splits; no-data left out."""
 
     count: int = Field(description="pixels")
     mean: float | None
@@ -351,7 +408,7 @@ class BandStatistics(Record):
     min: float | None
     max: float | None
     histogram: list[int]
-    bin_edges: list[float] = Field(description="first edge, last edge; bins have equal width")
+    bin_edges: list[float] = Field(description="first edge, last edge; bins have equal width; both lists are empty if there is no histogram")
 
 
 class BandInfo(Record):
@@ -359,15 +416,17 @@ class BandInfo(Record):
 
     name: str
     sensor: str
+    canonical_name: str | None = Field(None, description="the sensor's own spelling: B8A for B08A, VH for vh; none for other sensors")
     dtype: str
     shape: list[int] = Field(description="pixels per patch, (y, x)")
+    sizes_vary: bool = Field(False, description="whether ``shape`` is only the usual one")
     unit: str
     nodata: float | str | None = Field(description="'nan' stands for not-a-number")
-    gsd_m: int
+    gsd_m: float | None
     wavelength_nm: float | None
     bandwidth_nm: float | None
     scale: float = Field(description="physical = (stored + offset) * scale")
-    offset: list[float] = Field(description="distinct offsets of the source products, counts")
+    offset: list[float] = Field(description="distinct offsets of the source products, counts; empty if they are not known")
     offset_applied: bool
     statistics: BandStatistics | None
 
@@ -389,6 +448,13 @@ class LabelClass(Record):
     codes: list[int] = Field(description="reference-map codes that mean this class")
 
 
+class LeftOut(Record):
+    """A value that a published dataset should have and a shard has not, because its files are damaged."""
+
+    key: str
+    reason: str
+
+
 class ShardManifest(Record):
     """What a shard holds; lies beside it, never inside."""
 
@@ -396,15 +462,17 @@ class ShardManifest(Record):
     name: str
     format: str
     codec: str
-    recipe_sha256: str
+    recipe_sha256: str = Field(description="digest of the recipe, or of the description and the keys of a converted dataset")
     key_rule: str
-    patch_side_m: int
+    patch_side_m: int | None
     grid: str
     bands: list[BandInfo]
+    statistics_over: Literal["train split", "all patches"] = "train split"
     labels: list[LabelClass]
     unlabeled_codes: list[int]
-    counts: dict[str, int] = Field(description="patches per split")
+    counts: dict[str, int] = Field(description="patches per split; empty where there are no splits")
     keys: int = Field(description="entries in the database")
+    left_out: list[LeftOut] = []
     files: list[Artifact]
 
 
@@ -412,9 +480,10 @@ class ShardIndexRow(Record):
     """One row of a shard's ``index.parquet``: what training needs to know of a patch."""
 
     patch_id: str
+    sensor: str = Field(description="whose bands lie under patch_id")
     s1_key: str | None
-    reference_map_key: str
-    split: str
+    reference_map_key: str | None
+    split: str | None
     labels: list[str]
 
 
@@ -450,6 +519,7 @@ class RemoteFile(Record):
     href: str = Field(description="https://… or s3://bucket/key")
     bytes: int | None = Field(None, description="size, where it is known beforehand")
     checksum: str | None = Field(None, description="as the catalogue gives it: a multihash in hexadecimal, or a bare MD5")
+    mark: str | None = Field(None, description="ETag or date, where the server was asked for it beforehand")
 
 
 class RemoteProduct(Record):
@@ -493,6 +563,21 @@ class Download(Record):
         return sum(file.offset for file in self.files)
 
 
+class RemoteCopy(Record):
+    """What lies behind one URL, and its copy in the workspace."""
+
+    url: str = Field(description="without what could be a key")
+    path: str | None = Field(description="the copy, below the workspace; none if it could not be fetched")
+    reason: str | None = Field(None, description="why not")
+
+
+class RemoteInput(Record):
+    """What a recipe's URL or pattern of URLs led to when the server was last asked; lies in ``inputs/remote/``."""
+
+    named: str = Field(description="as the recipe says it, without what could be a key")
+    copies: list[RemoteCopy]
+
+
 class Correction(Record):
     """How a Level-2A product came out of a Level-1C product; lies in ``parts/correct/``."""
 
@@ -519,6 +604,24 @@ class Quarantine(Record):
     attempts: int
 
 
+class GapDistribution(Record):
+    """How far the patches of one split lie from the nearest footprint of another, metres, footprint to footprint."""
+
+    min_m: float
+    p5_m: float = Field(description="5 % of the patches lie this near or nearer")
+    median_m: float
+    quantiles_m: list[float] = Field(description="gap that 0, 2.5, 5, … 100 % of the patches do not exceed, 41 values")
+
+
+class NearPatches(Record):
+    """How much of two splits lies within a distance of the other."""
+
+    distance_m: float = Field(description="footprint to footprint; 0 means touching or overlapping")
+    pairs: int | None = Field(description="pairs of patches, one of each split; none where there are too many to count")
+    patches_a: int
+    patches_b: int
+
+
 class SplitPair(Record):
     """How far two splits lie apart."""
 
@@ -527,17 +630,106 @@ class SplitPair(Record):
     min_gap_m: float | None = Field(description="smallest distance between footprints, 0 if they touch")
     touching_a: int = Field(description="patches of a whose footprint meets one of b: 8-neighbours, overlaps, the same cell")
     touching_b: int
-    shared_places: int = Field(description="grid cells that appear in both")
+    shared_places: int = Field(description="places whose ground lies in both, wholly or in part")
+    overlapping_pairs: int = Field(0, description="pairs of patches whose footprints share area")
+    overlapping_a: int = Field(0, description="patches of a that share area with one of b")
+    overlapping_b: int = 0
+    gaps_a: GapDistribution | None = Field(None, description="from each patch of a to the nearest of b")
+    gaps_b: GapDistribution | None = None
+    near: list[NearPatches] = Field([], description="by rising distance")
+
+
+class ShareBalance(Record):
+    """How evenly classes, countries or seasons are spread over the splits."""
+
+    of: Literal["class", "country", "season"]
+    shares: dict[str, dict[str, float]] = Field(description="split, name, share of its patches that have it")
+    largest_ratio: float | None = Field(description="largest over smallest share of one name between splits; none if one is zero")
+    largest_ratio_name: str | None
+    total_variation: float | None = Field(
+        description="largest distance between two splits' distributions, 0 to 1; classes are taken as shares of all labels"
+    )
+    total_variation_pair: list[str] = Field(description="the two splits; empty where there are none")
+
+
+class AutocorrelationBin(Record):
+    """How alike the labels of patches are that lie a distance apart."""
+
+    from_m: float = Field(description="distance between centres")
+    to_m: float
+    distance_m: float = Field(description="mean over the sampled pairs")
+    pairs: int = Field(description="sampled")
+    mean: float = Field(description="mean over classes of Moran's I, 1 alike, 0 as chance has it")
+    classes: dict[str, float] = Field(description="Moran's I per class")
+    same_label: float = Field(description="share of the pairs that have a label in common")
+
+
+class Autocorrelation(Record):
+    """How far the likeness of labels reaches, so that a buffer can be read off."""
+
+    bins: list[AutocorrelationBin]
+    chance_same_label: float = Field(description="share of pairs drawn anywhere that have a label in common")
+    threshold: float
+    below_threshold_m: float | None = Field(description="distance between centres from which on the mean stays below the threshold")
+    buffer_m: float | None = Field(description="the same between footprints: less the side of a patch")
+
+
+class FindingExample(Record):
+    """Patches that show a finding."""
+
+    patch_ids: list[str]
+    splits: list[str]
+    lon: float | None = Field(description="where, degrees; none where that is not known")
+    lat: float | None
+    note: str
+
+
+FindingKind = Literal["shared_place", "overlap", "duplicate", "mismatch", "flipped"]
+FINDING_KINDS: tuple[FindingKind, ...] = get_args(FindingKind)
+
+
+class AuditFinding(Record):
+    """Something that a table of patches should not have."""
+
+    kind: FindingKind
+    splits: list[str] = Field(description="the two splits it lies between; empty where it does not depend on splits")
+    count: int = Field(description="places, pairs of places or rows, as the kind has it")
+    examples: list[FindingExample] = Field(description="the first 20")
+
+
+class AuditAgainst(Record):
+    """What a table shares with another dataset's."""
+
+    name: str
+    counts: dict[str, int] = Field(description="patches per split of the other table")
+    pairs: list[SplitPair] = Field(description="a is a split of this table, b of the other")
+    findings: list[AuditFinding]
 
 
 class SplitAudit(Record):
-    """Leakage and balance of a split."""
+    """Leakage and balance of a split; what a build leaves out is empty or none."""
 
     counts: dict[str, int]
     pairs: list[SplitPair]
     class_shares: dict[str, dict[str, float]] = Field(description="split, class, share of its patches that show the class")
     largest_ratio: float | None = Field(description="largest over smallest share of one class between splits")
     largest_ratio_class: str | None
+    places: int | None = Field(None, description="distinct footprints")
+    balance: list[ShareBalance] = Field([], description="of classes, countries and seasons, where the table has them")
+    autocorrelation: Autocorrelation | None = None
+    findings: list[AuditFinding] | None = Field(None, description="none where they were not looked for")
+    against: AuditAgainst | None = None
+
+
+class SplitInfo(Record):
+    """How a table was divided; travels with the table, so that a split that leaks is known for one wherever it goes."""
+
+    strategy: str
+    options: dict[str, Any] = Field(description="all options of the strategy, those that were not named too; paths without their folders")
+    seed: int
+    ratios: dict[str, float]
+    leaks: str | None = Field(description="why the split must not be used to measure how well a model generalises; none if it may")
+    notes: list[str] = Field(description="what the strategy has to say of the division, such as patches it dropped")
 
 
 class InputDigest(Record):
@@ -559,6 +751,7 @@ class Manifest(Record):
     counts: dict[str, int]
     dropped: dict[str, int]
     splits: dict[str, int]
+    split: SplitInfo | None = None
     coregistration: list[Coregistration]
     failures: list[Failure]
     outputs: list[Artifact]
@@ -612,8 +805,9 @@ class TrainingReport(Record):
 
 
 RECORDS: tuple[type[Record], ...] = (
-    Sentinel2Scene, Sentinel1Scene, ScenePair, PatchRow, PatchFacts, CaptionRow, ShardManifest, ShardIndexRow,
-    Receipt, Failure, Correction, Quarantine, RemoteProduct, Download, Coregistrations, SplitAudit, Manifest, TrainingReport,
+    Sentinel2Scene, Sentinel1Scene, ScenePair, PatchRow, PatchMeasures, PatchFacts, CaptionRow, ShardManifest, ShardIndexRow,
+    Receipt, Failure, Correction, Quarantine, RemoteProduct, Download, RemoteInput, Coregistrations, SplitAudit, SplitInfo,
+    Manifest, TrainingReport,
 )  # fmt: skip
 
 # The columns of the metadata published with BigEarthNet v2.

@@ -61,6 +61,10 @@ class Workspace:
         return self.root / "patches.parquet"
 
     @property
+    def quality(self) -> Path:
+        return self.root / "quality.parquet"
+
+    @property
     def facts(self) -> Path:
         return self.root / "facts.parquet"
 
@@ -95,6 +99,15 @@ class Workspace:
 
     def download_rejected(self, name: str) -> Path:
         return self.root / "downloads" / "rejected" / name
+
+    # Inputs that a recipe names by URL
+    def remote_input(self, named: str) -> Path:
+        """What is known of a URL, or of a pattern of URLs, as the recipe says it."""
+        return self.inputs / "remote" / f"{_short(named)}.json"
+
+    def remote_copies(self, url: str) -> "Workspace":
+        """Where the copy of what lies behind one URL is: a folder of its own, like that of a download."""
+        return Workspace(self.inputs / "remote" / _short(url))
 
     # Products corrected by sen2cor: a folder like a workspace of its own, so that `rsdata scenes correct` makes the same
     @property
@@ -160,6 +173,11 @@ class Workspace:
         )
         write_record(self.receipt_path(stage, unit), receipt)
         return receipt
+
+
+def _short(text: str) -> str:
+    """A folder's name for a text of any length; long enough that no two meet."""
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 def _size(path: Path) -> int | None:

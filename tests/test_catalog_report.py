@@ -92,7 +92,7 @@ def patch_table(tiles=("33UUP", "32UMC"), side=(6, 9), country="Austria") -> gpd
             shares = [dict(zip(NAMES, part, strict=True)) for part in draw.dirichlet([0.3] * 4, len(col)).round(2)]
             fractions = [{name: share for name, share in part.items() if share > 0.1} for part in shares]
             gone = np.arange(len(col)) % 11 == 5
-            reason = [DROP_REASONS[i % len(DROP_REASONS)] if out else None for i, out in enumerate(gone)]
+            reason = [DROP_REASONS[(5 * len(parts) + i // 11) % len(DROP_REASONS)] if out else None for i, out in enumerate(gone)]
             split = [None if out else "train" if c < 5 else "validation" if c < 7 else "test" for c, out in zip(col, gone, strict=True)]
             rows = {
                 "patch_id": [str(PatchId(scene, c, r)) for c, r in zip(col, row, strict=True)],

@@ -39,11 +39,17 @@ _NO_COLOR = "#8c8c8c"
 _REASONS = {
     "product_quality": "A quality check of the Sentinel-2 product did not read PASSED, so its patches carry no labels.",
     "nodata": "At least one pixel of a spectral band has no data.",
+    "defective": "More pixels of a band were lost, degraded or defective than the recipe allows, as the product's masks say.",
+    "saturated": "More pixels of a band were too bright for the sensor than the recipe allows.",
     "unlabeled": "Too much of the area has no class: no polygon lies there, or its code means none of the classes.",
     "cloud_or_shadow": "Clouds and their shadows cover more than the recipe allows.",
     "snow": "Snow covers more than the recipe allows.",
     "no_s1": "No Sentinel-1 scene was acquired near enough in time, and the recipe asks for one.",
     "s1_nodata": "At least one pixel of Sentinel-1 has no data.",
+    "coregistration": "Sentinel-1 lies further off the optical image than the recipe allows.",
+    "duplicate": "It repeats the picture of a patch that is kept: the same pixels, or the same ground in the same data take.",
+    "split_buffer": "It lies between two splits, nearer to one of them than the recipe allows, and would join them.",
+    "not_in_split": "The split was taken from a published table, which does not list it.",
 }
 _COVER_BINS = (  # upper edge, included
     (0.0, "none"),
@@ -80,6 +86,8 @@ def write_report(
     training: TrainingReport | None,
     provenance: Mapping[str, str],
     coregistration: Sequence[Coregistration] = (),
+    measures: pd.DataFrame | None = None,
+    dropped_examples: Mapping[str, Sequence[tuple[str, np.ndarray]]] | None = None,
 ) -> None:
     """Write the report of a dataset as one HTML page.
 
@@ -98,13 +106,15 @@ def write_report(
         training: the baseline's results, if one was trained.
         provenance: what the dataset was made from and with, as name and value.
         coregistration: how far Sentinel-1 lies off each Sentinel-2 scene.
+        measures: rows of ``PatchMeasures``, to sum up saturated and defective pixels and duplicates.
+        dropped_examples: reason to a few of the patches it dropped, as patch id and picture (y, x, 3) uint8.
 
     Raises: CatalogError if a sample is not in the table or its images are of another shape or type.
     """
     kept = patches[patches["kept"].astype(bool)]
     dropped = patches[~patches["kept"].astype(bool)]
     splits = _splits(kept)
-    colors = _split_colors(splits)
+    colors = split_colors(splits)
     group = patches["split"].where(patches["split"].notna(), _NO_SPLIT).where(patches["kept"].astype(bool), _DROPPED).astype(object)
     group_colors = {**colors, _NO_SPLIT: _DARK_GREY, _DROPPED: _GREY}
     panels, undrawn = plots.map_panels(patches, group, group_colors)
@@ -134,8 +144,9 @@ def write_report(
         samples=[_card(sample, patches, classes, captions, code_colors, code_names) for sample in samples[:MAX_SAMPLES]],
         samples_left_out=max(0, len(samples) - MAX_SAMPLES),
         audit=audit,
-        audit_findings=_audit_findings(audit),
-        reasons=_reason_rows(dropped),
+        audit_findings=audit_sentences(audit),
+        reasons=_reason_rows(dropped, dropped_examples or {}),
+        quality_findings=_quality_findings(patches, measures) if measures is not None else [],
         failures=failures[:MAX_ROWS],
         failures_left_out=max(0, len(failures) - MAX_ROWS),
         scenes=_scene_rows(patches, coregistration)[:MAX_ROWS],
@@ -153,25 +164,25 @@ def write_report(
 @cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": _number, "percent": _percent, "distance": _distance, "score": _score}
+    environment.filters |= {"number": number, "percent": percent, "distance": distance, "score": _score}
     return environment.from_string(resources.files("rsdata.catalog").joinpath("report.html.j2").read_text(encoding="utf-8"))
 
 
 # --- numbers as people read them --------------------------------------------------------------------------
 
 
-def _number(value: int) -> str:
+def number(value: int) -> str:
     return f"{value:,}"
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
     """A share between 0 and 1 as percent; one that is small but not zero does not read as zero."""
     if value is None or not math.isfinite(value):
         return "–"
     return "<\u00a00.1\u00a0%" if 0 < value < 0.0005 else f"{value * 100:.1f}\u00a0%"
 
 
-def _distance(metres: float | None) -> str:
+def distance(metres: float | None) -> str:
     if metres is None or not math.isfinite(metres):
         return "–"
     return f"{metres:,.0f}\u00a0m" if metres < 1000 else f"{metres / 1000:,.1f}\u00a0km"
@@ -198,12 +209,12 @@ def _splits(kept: pd.DataFrame) -> list[str]:
     return [*SPLITS, *sorted(found - set(SPLITS))]
 
 
-def _split_colors(splits: Sequence[str]) -> dict[str, str]:
+def split_colors(splits: Sequence[str]) -> dict[str, str]:
     others = [name for name in splits if name not in _SPLIT_COLORS]
     return {**_SPLIT_COLORS, **{name: _MORE_COLORS[index % len(_MORE_COLORS)] for index, name in enumerate(others)}}
 
 
-def _audit_findings(audit: SplitAudit) -> list[tuple[str, str]]:
+def audit_sentences(audit: SplitAudit) -> list[tuple[str, str]]:
     """What the audit means, as (severity, sentence); severity is "good", "note" or "bad"."""
     findings = [finding for pair in audit.pairs for finding in _pair_findings(pair)]
     empty = [split for split, count in audit.counts.items() if not count]
@@ -212,7 +223,7 @@ def _audit_findings(audit: SplitAudit) -> list[tuple[str, str]]:
     name, ratio = audit.largest_ratio_class, audit.largest_ratio
     if name is not None and ratio is not None:
         shares = sorted((shares[name], split) for split, shares in audit.class_shares.items() if name in shares)
-        named = f" ({', '.join(f'{_percent(share)} of {split}' for share, split in reversed(shares))})" if shares else ""
+        named = f" ({', '.join(f'{percent(share)} of {split}' for share, split in reversed(shares))})" if shares else ""
         spread = f"its share in one split is {ratio:.1f} times that in another" if math.isfinite(ratio) else "one split has none of it"
         findings.append(("note" if ratio >= 2 else "good", f"The least balanced class is {name}: {spread}{named}."))
     return findings
@@ -236,7 +247,7 @@ def _pair_findings(pair: SplitPair) -> list[tuple[str, str]]:
     elif pair.min_gap_m <= 0:
         findings.append(("note", f"Footprints of {pair.a} and {pair.b} meet or overlap where their tiles do."))
     else:
-        findings.append(("good", f"No {pair.a} patch lies within {_distance(pair.min_gap_m)} of a {pair.b} patch."))
+        findings.append(("good", f"No {pair.a} patch lies within {distance(pair.min_gap_m)} of a {pair.b} patch."))
     return findings
 
 
@@ -268,7 +279,7 @@ def _class_rows(kept: pd.DataFrame, classes: Sequence[LabelClass], splits: Seque
     ]
 
 
-def _reason_rows(dropped: pd.DataFrame) -> list[dict[str, Any]]:
+def _reason_rows(dropped: pd.DataFrame, examples: Mapping[str, Sequence[tuple[str, np.ndarray]]]) -> list[dict[str, Any]]:
     counts = dropped["drop_reason"].where(dropped["drop_reason"].notna(), "").astype(object).value_counts()
     order = [*DROP_REASONS, *sorted(set(counts.index) - set(DROP_REASONS))]
     return [
@@ -277,6 +288,7 @@ def _reason_rows(dropped: pd.DataFrame) -> list[dict[str, Any]]:
             "count": int(counts[reason]),
             "share": counts[reason] / len(dropped),
             "words": _REASONS.get(reason, "The table gives no further explanation."),
+            "examples": [(patch_id, plots.jpeg(_thinned(picture))) for patch_id, picture in examples.get(reason, ())],
         }
         for reason in order
         if reason in counts.index
@@ -303,6 +315,32 @@ def _scene_rows(patches: pd.DataFrame, coregistration: Sequence[Coregistration])
             }
         )
     return sorted(rows, key=lambda row: (row["time"], row["product"]))
+
+
+def _quality_findings(patches: pd.DataFrame, measures: pd.DataFrame) -> list[str]:
+    """What the pixels of kept patches are like, and which patches repeat another's picture, in sentences."""
+    kept = measures[measures["patch_id"].isin(patches.loc[patches["kept"].astype(bool), "patch_id"])]
+    findings = []
+    for kind, words in (("saturated", "saturated in some band"), ("defective", "flagged as lost, degraded or defective")):
+        known = kept[f"{kind}_fraction"].dropna()
+        if known.empty:
+            findings.append(f"No product had masks to tell {kind} pixels." if len(kept) else "")
+        elif (known > 0).any():
+            count = int((known > 0).sum())
+            verb = "has" if count == 1 else "have"
+            findings.append(f"{_patches(count, 'kept')} {verb} pixels {words}, at most {percent(known.max())} of a patch.")
+        else:
+            findings.append(f"No pixel of the kept patches is {words.replace('some', 'any')}.")
+        if 0 < len(known) < len(kept):
+            findings.append(f"For {_patches(len(kept) - len(known), 'kept')} no masks were there to tell {kind} pixels.")
+    for kind, words in (("pixels", "have the same pixels as another patch"), ("ground", "show the same ground in the same data take")):
+        repeats = measures[measures["duplicate_kind"] == kind]
+        if len(repeats):
+            still = int(repeats["patch_id"].isin(kept["patch_id"]).sum())
+            findings.append(f"{_patches(len(repeats))} {words}; {still:,} of them {'is' if still == 1 else 'are'} kept.")
+    if measures["duplicate_kind"].isna().all():
+        findings.append("No patch repeats another's picture.")
+    return [finding for finding in findings if finding]
 
 
 def _breakdown(kept: pd.DataFrame, column: str, splits: Sequence[str], order: Sequence[str] = ()) -> list[dict[str, Any]]:

@@ -11,11 +11,13 @@ from rsdata.records import (
     CaptionRow,
     Manifest,
     PatchId,
+    PatchMeasures,
     SplitAudit,
     TrainingReport,
 )
-from rsdata.sensors.sentinel2 import QUANTIFICATION
-from rsdata.steps.dataset import nomenclature_of
+from rsdata.steps.label_inputs import nomenclature_of
+from rsdata.steps.measuring import dropped_examples
+from rsdata.steps.pictures import RGB, as_picture, natural_colours
 from rsdata.steps.receipts import Outcome, once, read_pair
 from rsdata.workspace import (
     Workspace,
@@ -25,8 +27,6 @@ from rsdata.workspace import (
 )
 
 SAMPLES_PER_SPLIT = 8  # patches shown in the report
-RGB = ("B04", "B03", "B02")
-RGB_REFLECTANCE = 0.25  # reflectance shown as white
 S1_DB = (-22.0, -2.0)  # backscatter shown as black and as white
 
 
@@ -50,6 +50,8 @@ def write_report(recipe: Recipe, workspace: Workspace) -> Outcome:
                 audit=read_record(workspace.audit, SplitAudit),
                 captions=dict(zip(texts["patch_id"], texts["text"], strict=True)),
                 samples=_samples(table, recipe, workspace),
+                measures=catalog.read_table(workspace.quality, PatchMeasures),
+                dropped_examples=dropped_examples(table, workspace),
                 code_colors=nomenclature.code_colors,
                 code_names=nomenclature.code_names,
                 coregistration=manifest.coregistration,
@@ -85,19 +87,13 @@ def _samples(table: gpd.GeoDataFrame, recipe: Recipe, workspace: Workspace) -> l
             scene = PatchId.parse(row["patch_id"]).scene
             offsets.setdefault(scene, read_pair(scene, workspace).s2.offsets)
             bands = shard.read(row["patch_id"])
-            rgb = np.stack([(bands[name].astype(np.float32) + offsets[scene][name]) / QUANTIFICATION for name in RGB], axis=-1)
             s1_key = keys.loc[row["patch_id"], "s1_key"]
             samples.append(
                 catalog.Sample(
                     patch_id=row["patch_id"],
-                    rgb=_as_picture(rgb, 0.0, RGB_REFLECTANCE),
-                    s1=_as_picture(shard.read(s1_key)["VV"], *S1_DB) if s1_key is not None else None,
+                    rgb=natural_colours({name: bands[name] for name in RGB}, offsets[scene]),
+                    s1=as_picture(shard.read(s1_key)["VV"], *S1_DB) if s1_key is not None else None,
                     reference_map=shard.read(keys.loc[row["patch_id"], "reference_map_key"])["Data"],
                 )
             )
     return samples
-
-
-def _as_picture(pixels: np.ndarray, black: float, white: float) -> np.ndarray:
-    """Stretch values to uint8; what is missing is black."""
-    return (np.clip((np.nan_to_num(pixels, nan=black) - black) / (white - black), 0, 1) * 255).astype(np.uint8)

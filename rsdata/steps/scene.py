@@ -24,7 +24,10 @@ from rsdata.records import (
     s1_patch_id,
 )
 from rsdata.sensors import REFERENCE_MAP, SENTINEL1, SENTINEL2
+from rsdata.steps import measuring
+from rsdata.steps.heights import with_heights
 from rsdata.steps.inputs import locate_inputs
+from rsdata.steps.label_inputs import area_of, boxes_of, label_files, nomenclature_of
 from rsdata.steps.receipts import Outcome, file_signature, once, outputs_digest, read_pair, read_rows, s1_order, scene_digest
 from rsdata.workspace import (
     Workspace,
@@ -75,13 +78,14 @@ def label_scene(unit: str, recipe: Recipe, workspace: Workspace) -> Outcome:
     def work() -> tuple[list[Path], dict[str, int]]:
         scene = read_pair(unit, workspace).s2
         grid = patches.grid_of(scene)
-        nomenclature = labels.load_nomenclature(recipe.labels.nomenclature)
-        bounds = (scene.ul_x_m, scene.ul_y_m - scene.height_m, scene.ul_x_m + scene.width_m, scene.ul_y_m)
-        read_polygons = labels.label_source(recipe.labels.source)
-        polygons = read_polygons(inputs.labels, bounds, scene.epsg, nomenclature, recipe.labels.layer, recipe.labels.code_column)
+        nomenclature = nomenclature_of(recipe)
+        layer = labels.label_source(recipe.labels.source).read(inputs.labels, area_of(scene), nomenclature, recipe.labels)
         shape_yx = (scene.height_m // MAP_PIXEL_M, scene.width_m // MAP_PIXEL_M)
-        codes = labels.rasterize_codes(polygons, from_origin(scene.ul_x_m, scene.ul_y_m, MAP_PIXEL_M, MAP_PIXEL_M), shape_yx)
-        found = labels.label_patches(_cells(codes, grid, MAP_PIXEL_M), nomenclature)
+        codes = layer.rasterize(from_origin(scene.ul_x_m, scene.ul_y_m, MAP_PIXEL_M, MAP_PIXEL_M), shape_yx)
+        if recipe.labels.fractions == "exact":
+            found = labels.label_shares(layer.shares(boxes_of(grid)), nomenclature)
+        else:
+            found = labels.label_patches(_cells(codes, grid, MAP_PIXEL_M), nomenclature)
         table = read_rows("patches", unit, workspace)[["patch_id", "epsg", "ul_x_m", "ul_y_m"]]
         table = table.assign(
             country=_countries(table, inputs.countries),
@@ -93,12 +97,13 @@ def label_scene(unit: str, recipe: Recipe, workspace: Workspace) -> Outcome:
             np.save(stream, codes)
         with writing(table_path) as aside:
             catalog.write_rows(aside, table[list(PatchLabeling.model_fields)], PatchLabeling)
-        return [table_path, map_path], {"polygons": len(polygons), "repaired": int(polygons["repaired"].sum())}
+        return [table_path, map_path], dict(layer.counts)
 
     countries = inputs.countries
     key = {
         "patches": outputs_digest("patches", unit, workspace),
-        "labels": file_signature(inputs.labels),
+        "labels": combined_sha256({str(n): file_signature(file) for n, file in enumerate(label_files(unit, recipe, workspace))}),
+        "nomenclature": nomenclature_of(recipe).digest,
         "countries": file_signature(Path(countries.path)) if countries and countries.path else "",
         "country names": countries.model_copy(update={"path": None}).digest() if countries else "",
         "recipe": recipe.labels.model_copy(update={"path": None}).digest(),
@@ -115,6 +120,7 @@ def assess_scene(unit: str, recipe: Recipe, workspace: Workspace, threads: int =
     table_path = workspace.part("quality", unit, ".parquet")
     shifts_path = workspace.part("quality", unit, ".json")
     pixels_path = workspace.part("quality", unit, "")
+    measures_path, pictures_path = measuring.measures_path(unit, workspace), measuring.pictures_path(unit, workspace)
     require_s1 = _requires_s1(recipe)
 
     def work() -> tuple[list[Path], dict[str, int]]:
@@ -123,36 +129,47 @@ def assess_scene(unit: str, recipe: Recipe, workspace: Workspace, threads: int =
         product = scenes.open_sentinel2(Path(pair.s2_path))
         ids = read_rows("patches", unit, workspace)["patch_id"].to_numpy()
         layers = product.read_all((*scenes.LAYERS, *SENTINEL2.band_names), threads)
-        nodata = np.stack([quality.missing_fraction(layers[band.name], product.scene.nodata, grid, band.gsd_m) for band in SENTINEL2.bands])
+        measures = measuring.measure(product, layers, grid, recipe.quality, threads)
         table = pd.DataFrame(
             {
                 "patch_id": ids,
-                "nodata_fraction": nodata.max(axis=0),
+                "nodata_fraction": measuring.largest_nodata(measures),
+                "defective_fraction": measures["defective_fraction"],
+                "saturated_fraction": measures["saturated_fraction"],
                 **quality.sky_fractions(layers["SCL"], layers["CLDPRB"], layers["SNWPRB"], grid, recipe.quality),
                 "unlabeled_fraction": read_rows("labels", unit, workspace)["unlabeled_fraction"].to_numpy(),
             }
         )
-        backscatter = _read_s1(pair, grid, layers["B08"], s1_processing(recipe, threads))
+        processing = with_heights(s1_processing(recipe, threads), pair, recipe, workspace)
+        backscatter = _read_s1(pair, grid, layers["B08"], processing)
+        s1_products = [match.scene.product if match else None for match in backscatter.chosen]
+        s1_missing = backscatter.missing if pair.s1 else None
+        measures = measuring.add_backscatter(measures, s1_products, s1_missing, backscatter.shifts)
         table = table.join(
             quality.judge(
                 table,
                 thresholds=recipe.quality,
                 max_unlabeled_fraction=recipe.labels.max_unlabeled_fraction,
-                s1_missing_fraction=backscatter.missing if pair.s1 else None,
+                s1_missing_fraction=s1_missing,
                 require_s1=require_s1,
                 product_refused=scenes.quality_problem(pair.s2) is not None,
+                shift_px=measuring.reliable_shift_px(measures),
             )
         )
-        table["s1_product"] = [match.scene.product if match else None for match in backscatter.chosen]
+        table["s1_product"] = s1_products
         table["s1_time_gap_h"] = [match.time_gap_h if match else None for match in backscatter.chosen]
         layers[REFERENCE_MAP.name] = np.load(workspace.part("labels", unit, ".npy"), mmap_mode="r")
         with writing_folder(pixels_path) as aside:
             data_file = shards.write_part(aside, _patch_values(table, grid, layers, backscatter)).name
         with writing(table_path) as aside:
             catalog.write_rows(aside, table[list(PatchQuality.model_fields)], PatchQuality)
+        with writing(measures_path) as aside:
+            measuring.write_measures(aside, measures.assign(patch_id=ids, duplicate_of=None, duplicate_kind=None))
+        with writing(pictures_path) as aside:
+            measuring.write_pictures(aside, table, grid, layers, pair.s2.offsets)
         write_record(shifts_path, Coregistrations(scenes=backscatter.shifts))
         reasons = table["drop_reason"].dropna().value_counts()
-        return [table_path, shifts_path, pixels_path / data_file], {
+        return [table_path, measures_path, pictures_path, shifts_path, pixels_path / data_file], {
             "kept": int(table["kept"].sum()),
             **{str(k): int(v) for k, v in reasons.items()},
         }
@@ -160,24 +177,23 @@ def assess_scene(unit: str, recipe: Recipe, workspace: Workspace, threads: int =
     key = {
         "scene": scene_digest(unit, workspace),
         "labels": outputs_digest("labels", unit, workspace),
-        "recipe": recipe.quality.digest(),
+        "recipe": recipe.quality.model_copy(update={"duplicates": "keep"}).digest(),  # settled once all scenes are known
         "max_unlabeled_fraction": str(recipe.labels.max_unlabeled_fraction),
         "require_s1": str(require_s1),
-        "s1 processing": _s1_processing_key(recipe),
+        "s1 processing": _s1_processing_key(read_pair(unit, workspace), recipe, workspace),
     }
     return once("quality", unit, workspace, key, work)
 
 
 def s1_processing(recipe: Recipe, threads: int = 1) -> scenes.Sentinel1Processing:
-    """How a recipe wants Sentinel-1 brought to decibel on the ground, its paths made absolute."""
+    """How a recipe wants Sentinel-1 brought to decibel on the ground; files of heights come in by ``with_heights``."""
     said = recipe.scenes
     if said is None:
         return scenes.Sentinel1Processing(threads=threads)
     return scenes.Sentinel1Processing(
         unit=said.sentinel1_unit,
-        dem=tuple(str(path) for path in scenes.expand(recipe.absolute(each) for each in said.dem)),
+        resample=said.resample_sentinel1,
         dem_datum=said.dem_datum,
-        geoid=recipe.absolute(said.geoid) if said.geoid else None,
         quantity=said.backscatter,
         remove_noise=said.remove_thermal_noise,
         flatten=said.flatten_terrain,
@@ -186,11 +202,10 @@ def s1_processing(recipe: Recipe, threads: int = 1) -> scenes.Sentinel1Processin
     )
 
 
-def _s1_processing_key(recipe: Recipe) -> str:
-    """What decides how Sentinel-1 is processed: the recipe's words, and the files of heights they name."""
-    processing = s1_processing(recipe)
-    files = [inside for path in processing.dem for inside in (sorted(Path(path).glob("*.tif")) if Path(path).is_dir() else [Path(path)])]
-    files += [Path(processing.geoid)] if processing.geoid else []
+def _s1_processing_key(pair: ScenePair, recipe: Recipe, workspace: Workspace) -> str:
+    """What decides how Sentinel-1 is processed over one scene: the recipe's words, and the files of heights under it."""
+    processing = with_heights(s1_processing(recipe), pair, recipe, workspace)
+    files = [Path(path) for path in (*processing.dem, *([processing.geoid] if processing.geoid else []))]
     return combined_sha256(
         {
             "said": repr(replace(processing, dem=(), geoid=None)),
