@@ -10,7 +10,7 @@ HAS_GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help install demo test lint format schemas docs bench-tile bench-terrain clean
+.PHONY: help install demo test lint format schemas docs bench-tile bench-terrain bench-labels bench-shards clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,12 @@ bench-tile: install ## Build one full-size tile and print wall time per stage an
 
 bench-terrain: install ## Terrain correct one full-size tile of Sentinel-1 and print time and peak memory
 	$(BIN)/python tests/benchmarks/terrain.py --threads 2 --profile
+
+bench-shards: install ## Convert 4,000 patches against a plain rasterio loop and cp -r
+	$(BIN)/python tests/benchmarks/convert.py
+
+bench-labels: install ## Rasterize and label one full-size tile and print time and accuracy
+	$(BIN)/python tests/benchmarks/labels.py
 
 clean: ## Remove the virtual environment and everything that was built
 	rm -rf $(VENV) $(OUT) site build *.egg-info

@@ -10,17 +10,12 @@ import pandas as pd
 
 from rsdata.errors import GridError
 from rsdata.grid import PatchGrid, Tile, corners, footprints
-from rsdata.records import PatchId, Season, Sentinel2Scene
-
-_SEASON_OF_MONTH: tuple[Season, ...] = (
-    "winter", "winter", "spring", "spring", "spring", "summer",
-    "summer", "summer", "autumn", "autumn", "autumn", "winter",
-)  # fmt: skip
+from rsdata.records import SEASON_OF_MONTH, PatchId, Season, Sentinel2Scene
 
 
 def season_of(moment: datetime) -> Season:
     """Meteorological season of the calendar month, northern hemisphere: 31 May is spring, 1 June is summer."""
-    return _SEASON_OF_MONTH[moment.month - 1]
+    return SEASON_OF_MONTH[moment.month - 1]
 
 
 def grid_of(scene: Sentinel2Scene) -> PatchGrid:

@@ -6,6 +6,7 @@ own part, so the digest of that part tells whether finished work is still valid.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -149,6 +150,32 @@ class SplitPart(Part):
     seed: int = 0
     ratios: Ratios = Ratios()
     options: dict[str, Any] = {}
+
+    @classmethod
+    def parse(cls, strategy: str, options: Sequence[str], seed: int = 0, ratios: str | None = None) -> "SplitPart":
+        """The part as a command line says it: options as ``name=value``, values as YAML has them, ratios as ``0.5,0.25,0.25``.
+
+        Raises: RecipeError if an option has no ``=`` or its value is no YAML, or if the ratios are not three numbers that sum to 1.
+        """
+        named = {}
+        for option in options:
+            name, sign, value = option.partition("=")
+            if not sign or not name:
+                raise RecipeError(f"{option!r} is no option; expected a name and a value such as buffer_m=5000", option=option)
+            try:
+                named[name.strip()] = yaml.safe_load(value)
+            except yaml.YAMLError as error:
+                raise RecipeError(f"the value of {option!r} is not YAML: {' '.join(str(error).split())}", option=option) from error
+        shares = Ratios()
+        if ratios is not None:
+            try:
+                train, validation, test = (float(each) for each in ratios.split(","))
+                shares = Ratios(train=train, validation=validation, test=test)
+            except ValidationError as error:
+                raise RecipeError("; ".join(_finding(item) for item in error.errors()), ratios=ratios) from error
+            except ValueError as error:
+                raise RecipeError(f"{ratios!r} are no ratios; expected three shares such as 0.5,0.25,0.25", ratios=ratios) from error
+        return cls(strategy=strategy, seed=seed, ratios=shares, options=named)
 
 
 class Captions(Part):

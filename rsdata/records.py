@@ -455,6 +455,17 @@ class LeftOut(Record):
     reason: str
 
 
+class SplitInfo(Record):
+    """How a table was divided; travels with the table, so that a split that leaks is known for one wherever it goes."""
+
+    strategy: str
+    options: dict[str, Any] = Field(description="all options of the strategy, those that were not named too; paths without their folders")
+    seed: int
+    ratios: dict[str, float]
+    leaks: str | None = Field(description="why the split must not be used to measure how well a model generalises; none if it may")
+    notes: list[str] = Field(description="what the strategy has to say of the division, such as patches it dropped")
+
+
 class ShardManifest(Record):
     """What a shard holds; lies beside it, never inside."""
 
@@ -471,6 +482,7 @@ class ShardManifest(Record):
     labels: list[LabelClass]
     unlabeled_codes: list[int]
     counts: dict[str, int] = Field(description="patches per split; empty where there are no splits")
+    split: SplitInfo | None = Field(None, description="how the splits were made, where that is known")
     keys: int = Field(description="entries in the database")
     left_out: list[LeftOut] = []
     files: list[Artifact]
@@ -719,17 +731,7 @@ class SplitAudit(Record):
     autocorrelation: Autocorrelation | None = None
     findings: list[AuditFinding] | None = Field(None, description="none where they were not looked for")
     against: AuditAgainst | None = None
-
-
-class SplitInfo(Record):
-    """How a table was divided; travels with the table, so that a split that leaks is known for one wherever it goes."""
-
-    strategy: str
-    options: dict[str, Any] = Field(description="all options of the strategy, those that were not named too; paths without their folders")
-    seed: int
-    ratios: dict[str, float]
-    leaks: str | None = Field(description="why the split must not be used to measure how well a model generalises; none if it may")
-    notes: list[str] = Field(description="what the strategy has to say of the division, such as patches it dropped")
+    split: SplitInfo | None = Field(None, description="how the table was divided, where it says so")
 
 
 class InputDigest(Record):

@@ -5,15 +5,22 @@ class TestFrame(SplitStrategyTests):
 """
 
 import itertools
+from pathlib import Path
 from typing import ClassVar
 
+import geopandas as gpd
+import numpy as np
 import pandas as pd
+import pyproj
 import pytest
+import rasterio
+import shapely
+from affine import Affine
 
 from rsdata.captions import captioner_for, check_caption, facts_digest
-from rsdata.errors import SplitError
-from rsdata.labels.nomenclature import load_nomenclature
-from rsdata.recipe import Captions, SplitPart
+from rsdata.errors import LabelError, SplitError
+from rsdata.labels import Area, LabelLayer, label_source, load_nomenclature
+from rsdata.recipe import Captions, Labels, SplitPart
 from rsdata.records import SEASONS, SPLITS, ClassShare, PatchFacts
 from rsdata.splits import assign
 
@@ -144,3 +151,107 @@ class CaptionerTests:
     def test_a_patch_without_any_class_still_gets_a_caption(self, captioner):
         nothing = facts({})
         assert check_caption(captioner.caption(nothing), nothing, CLASS_NAMES) == []
+
+
+GROUND = Area(32633, 500_000, 5_300_000, 502_400, 5_302_400)  # what test layers cover: one class in the west, one in the east
+MIDDLE_M = 501_200.0  # where the east begins
+AROUND = Area(32633, 499_400, 5_299_400, 503_000, 5_303_000)  # 600 m more on each side
+
+
+def polygon_halves(path: Path, column: str, west: object, east: object, crs: int = 3035) -> Path:
+    """Two polygons over ``GROUND``, as GeoParquet or in the format GDAL takes the suffix for."""
+    boxes = [shapely.box(GROUND.left_m, GROUND.bottom_m, MIDDLE_M, GROUND.top_m), shapely.box(MIDDLE_M, *GROUND.bounds[1:])]
+    table = gpd.GeoDataFrame({column: [west, east]}, geometry=boxes, crs=GROUND.epsg).to_crs(crs)
+    table.to_parquet(path) if path.suffix == ".parquet" else table.to_file(path)
+    return path
+
+
+def raster_halves(path: Path, west: int, east: int, pixel: float, crs: int = 3035, dtype: str = "uint8") -> Path:
+    """A GeoTIFF over ``GROUND`` and somewhat more, which is 0, its no-data value; ``pixel`` in units of the CRS."""
+    left, bottom, right, top = AROUND.bounds_in(crs)
+    transform = Affine(pixel, 0, left // pixel * pixel, 0, -pixel, (top // pixel + 1) * pixel)
+    shape = (int((top - bottom) / pixel) + 3, int((right - left) / pixel) + 3)
+    rows, cols = np.mgrid[: shape[0], : shape[1]]
+    x, y = pyproj.Transformer.from_crs(crs, GROUND.epsg, always_xy=True).transform(*(transform @ (cols + 0.5, rows + 0.5)))
+    inside = (x > GROUND.left_m) & (x < GROUND.right_m) & (y > GROUND.bottom_m) & (y < GROUND.top_m)
+    values = np.where(inside, np.where(x < MIDDLE_M, west, east), 0).astype(dtype)
+    about = {"driver": "GTiff", "count": 1, "nodata": 0, "crs": f"EPSG:{crs}", "transform": transform, "dtype": dtype}
+    with rasterio.open(path, "w", height=shape[0], width=shape[1], **about) as raster:
+        raster.write(values, 1)
+    return path
+
+
+class LabelSourceTests:
+    """What holds for every source of labels; a member writes a file with one code in the west of ``GROUND`` and one in its east."""
+
+    source: str
+    west: int
+    east: int
+    said: ClassVar[dict[str, object]] = {}
+    pixel_m = 0.0  # of the source; how far its edges may lie from where they are drawn
+
+    def write(self, folder: Path) -> Path:
+        raise NotImplementedError
+
+    def nomenclature(self, folder: Path):
+        return load_nomenclature(label_source(self.source).codes or "")
+
+    @pytest.fixture
+    def path(self, tmp_path) -> Path:
+        return self.write(tmp_path)
+
+    def read(self, path: Path, area: Area = AROUND) -> LabelLayer:
+        return label_source(self.source).read(path, area, self.nomenclature(path.parent), Labels.model_validate(self.said))
+
+    @pytest.mark.parametrize("gsd_m", [10, 20, 60])
+    def test_each_pixel_has_the_code_under_its_centre_at_any_resolution(self, path, gsd_m):
+        side = 3600 // gsd_m
+        codes = self.read(path).rasterize(Affine(gsd_m, 0, AROUND.left_m, 0, -gsd_m, AROUND.top_m), (side, side))
+        assert codes.shape == (side, side)
+        assert codes.dtype == np.uint16
+        x = AROUND.left_m + gsd_m * (np.arange(side) + 0.5)
+        y = AROUND.top_m - gsd_m * (np.arange(side) + 0.5)
+        across = (x > GROUND.left_m) & (x < GROUND.right_m)
+        down = (y > GROUND.bottom_m) & (y < GROUND.top_m)
+        expected = np.where(down[:, None] & across, np.where(x < MIDDLE_M, self.west, self.east), 999)
+        clear_x = np.abs(x[:, None] - (GROUND.left_m, MIDDLE_M, GROUND.right_m)).min(axis=1) > 1.5 * self.pixel_m
+        clear_y = np.abs(y[:, None] - (GROUND.bottom_m, GROUND.top_m)).min(axis=1) > 1.5 * self.pixel_m
+        clear = clear_y[:, None] & clear_x
+        assert clear.mean() > 0.4
+        assert np.array_equal(codes[clear], expected[clear])
+
+    def test_shares_are_those_of_the_areas(self, path):
+        left, bottom = GROUND.left_m, GROUND.bottom_m
+        boxes = [
+            (left, bottom + 600, left + 1200, bottom + 1800),  # the west alone
+            (left + 900, bottom + 600, left + 2100, bottom + 1800),  # a quarter west, three quarters east
+            (left + 1800, bottom + 600, left + 3000, bottom + 1800),  # half east, half without a label
+        ]
+        found = self.read(path).shares(np.array(boxes))
+        shares = [dict(zip(found.codes.tolist(), row.tolist(), strict=True)) for row in found.shares]
+        near = pytest.approx
+        error = 2 * self.pixel_m / 1200 + 1e-5  # a box's side bends by millimetres in another CRS
+        assert shares[0] == near({self.west: 1, self.east: 0, 999: 0}, abs=error)
+        assert shares[1] == near({self.west: 0.25, self.east: 0.75, 999: 0}, abs=error)
+        assert shares[2] == near({self.west: 0, self.east: 0.5, 999: 0.5}, abs=error)
+        assert np.abs(found.shares.sum(axis=1) - 1).max() < 1e-9
+
+    def test_only_the_part_asked_for_is_read(self, path):
+        west = Area(GROUND.epsg, GROUND.left_m + 300, GROUND.bottom_m + 300, MIDDLE_M - 300, GROUND.top_m - 300)
+        codes = self.read(path, west).rasterize(Affine(10, 0, west.left_m, 0, -10, west.top_m), (180, 60))
+        assert (codes == self.west).all()
+
+    def test_land_cover_of_another_place_is_refused_and_the_scene_is_placed(self, path):
+        elsewhere = Area(GROUND.epsg, 600_000, 5_300_000, 601_200, 5_301_200)
+        with pytest.raises(LabelError, match="covers 16\\.3. to 16\\.3. degrees east and 47\\.8. to 47\\.8. degrees north"):
+            self.read(path, elsewhere)
+
+    def test_a_missing_file_is_refused_by_its_name(self, path):
+        with pytest.raises(LabelError, match="not-there"):
+            self.read(path.with_name("not-there" + path.suffix))
+
+    def test_the_files_it_reads_are_named(self, path):
+        files = label_source(self.source).files(path, AROUND)
+        assert files
+        assert all(file.is_file() for file in files)
+        assert all(file == path or path.parent in file.parents for file in files)

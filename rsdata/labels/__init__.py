@@ -1,35 +1,24 @@
-"""What the ground is: land cover polygons, brought to the 10 m grid and to multi-label classes.
+"""What the ground is: land cover of any kind, brought to the 10 m grid and to multi-label classes.
 
-A label source is a function that reads polygons over a raster; adding one is a file and a name in ``SOURCES``.
+A label source reads the codes over an area; adding one is a file and a name in ``SOURCES``.
 """
 
-from pathlib import Path
-from typing import Protocol
-
-import geopandas as gpd
-
 from rsdata.errors import LabelError
-from rsdata.labels.corine import read_corine
+from rsdata.labels.corine import Corine
+from rsdata.labels.corine_raster import CorineRaster
 from rsdata.labels.countries import nearest_countries
+from rsdata.labels.layer import Area, CodeShares, LabelLayer, LabelSource
 from rsdata.labels.nomenclature import NOMENCLATURES, Nomenclature, load_nomenclature
-from rsdata.labels.reference_map import PatchLabels, label_patches, rasterize_codes
+from rsdata.labels.polygons import AnyPolygons
+from rsdata.labels.reference_map import PatchLabels, label_patches, label_shares
+from rsdata.labels.worldcover import WorldCover
 
-
-class LabelSource(Protocol):
-    """Reads the polygons over a raster, with their codes; see ``read_corine`` for what it takes and returns."""
-
-    def __call__(
-        self,
-        path: Path,
-        bounds: tuple[float, float, float, float],
-        epsg: int,
-        nomenclature: Nomenclature,
-        layer: str | None = None,
-        code_column: str | None = None,
-    ) -> gpd.GeoDataFrame: ...
-
-
-SOURCES: dict[str, LabelSource] = {"corine": read_corine}
+SOURCES: dict[str, LabelSource] = {
+    "corine": Corine(),
+    "corine-raster": CorineRaster(),
+    "polygons": AnyPolygons(),
+    "worldcover": WorldCover(),
+}
 
 
 def label_source(name: str) -> LabelSource:
@@ -42,12 +31,15 @@ def label_source(name: str) -> LabelSource:
 __all__ = [
     "NOMENCLATURES",
     "SOURCES",
+    "Area",
+    "CodeShares",
+    "LabelLayer",
     "LabelSource",
     "Nomenclature",
     "PatchLabels",
     "label_patches",
+    "label_shares",
     "label_source",
     "load_nomenclature",
     "nearest_countries",
-    "rasterize_codes",
 ]

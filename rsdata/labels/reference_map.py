@@ -1,32 +1,16 @@
-"""From polygons to a reference map, and from there to the labels of each patch.
+"""From codes to the labels of each patch: by counting the pixels of a reference map, or from exact shares.
 
-A pixel takes the code of the polygon under its centre, as reBEN does; where there is none it is 999. A
-patch's labels are all classes present, without a smallest area.
+A patch's labels are all classes present, without a smallest area.
 """
 
 from dataclasses import dataclass
 
-import geopandas as gpd
 import numpy as np
-from affine import Affine
-from rasterio.features import rasterize
 
+from rsdata.labels.layer import CodeShares
 from rsdata.labels.nomenclature import Nomenclature
-from rsdata.sensors.reference_map import NO_POLYGON
 
-
-def rasterize_codes(polygons: gpd.GeoDataFrame, transform: Affine, shape_yx: tuple[int, int]) -> np.ndarray:
-    """Burn codes by pixel centre.
-
-    Args:
-        polygons: ``code`` and ``geometry``, in the raster's CRS; later rows win where polygons overlap.
-        transform: pixel (col, row) to CRS metres.
-        shape_yx: height and width, pixels.
-
-    Returns: (y, x) uint16 codes; 999 where no polygon lies.
-    """
-    shapes = ((geometry, int(code)) for geometry, code in zip(polygons.geometry, polygons["code"], strict=True) if not geometry.is_empty)
-    return rasterize(shapes, out_shape=shape_yx, transform=transform, fill=NO_POLYGON, dtype="uint16", all_touched=False)
+_ROUNDING = 1e-10  # exact share up to which a class is not there: 1.4 square centimetres of a patch
 
 
 @dataclass(frozen=True)
@@ -45,16 +29,28 @@ def label_patches(codes: np.ndarray, nomenclature: Nomenclature) -> PatchLabels:
         codes: (n, y, x) uint16 reference maps.
         nomenclature: which code means which class.
     """
-    names = [each.name for each in nomenclature.classes]
-    unlabeled = len(names)
-    index_of_code = np.full(2**16, unlabeled, np.uint8)
+    unlabeled = len(nomenclature.classes)
+    index_of_code = np.full(2**16, unlabeled, np.uint16)
     for each in nomenclature.classes:
         index_of_code[each.codes] = each.index
-    n = len(codes)
-    counts = np.empty((n, unlabeled + 1), np.int64)
+    counts = np.empty((len(codes), unlabeled + 1), np.int64)
     for i, patch in enumerate(codes):
         counts[i] = np.bincount(index_of_code[patch].ravel(), minlength=unlabeled + 1)
-    shares = counts / max(1, codes[0].size if n else 1)
-    present = [[(names[k], float(shares[i, k])) for k in np.flatnonzero(counts[i, :unlabeled])] for i in range(n)]
-    fractions = [dict(sorted(patch)) for patch in present]
-    return PatchLabels([list(patch) for patch in fractions], fractions, shares[:, unlabeled])
+    return _labels(counts / max(1, codes[0].size if len(codes) else 1), nomenclature)
+
+
+def label_shares(found: CodeShares, nomenclature: Nomenclature) -> PatchLabels:
+    """Add up exact shares per class; a class is present if its share is more than rounding."""
+    index_of_code = {code: each.index for each in nomenclature.classes for code in each.codes}
+    shares = np.zeros((len(found.shares), len(nomenclature.classes) + 1))
+    for column, code in enumerate(found.codes.tolist()):
+        shares[:, index_of_code.get(code, -1)] += found.shares[:, column]
+    shares[shares <= _ROUNDING] = 0
+    return _labels(shares, nomenclature)
+
+
+def _labels(shares: np.ndarray, nomenclature: Nomenclature) -> PatchLabels:
+    """Args: shares: (n, classes + 1) by class index; last the share without a class."""
+    names = [each.name for each in nomenclature.classes]
+    fractions = [dict(sorted((names[k], float(row[k])) for k in np.flatnonzero(row[:-1]))) for row in shares]
+    return PatchLabels([list(patch) for patch in fractions], fractions, shares[:, -1])
