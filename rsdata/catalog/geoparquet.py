@@ -16,13 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyproj
 import shapely
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from rsdata.errors import CatalogError
-from rsdata.records import PUBLISHED_COLUMNS, PatchId, PatchRow, Record, arrow_schema, s1_patch_id, s1_scene_id
+from rsdata.records import PUBLISHED_COLUMNS, PatchId, PatchRow, Record, SplitInfo, arrow_schema, s1_patch_id, s1_scene_id
 
 GEOPARQUET_VERSION = "1.1.0"
 GEOMETRY, BBOX = "geometry", "bbox"
+SPLIT_KEY = "rsdata:split"  # of the file's metadata: a SplitInfo as JSON
 ROWS_PER_GROUP = 8_192  # about one tile; box filters skip whole groups
 FOOTPRINT_CRS = pyproj.CRS.from_epsg(4326)  # coordinates are stored as (longitude, latitude), as GeoParquet asks
 
@@ -48,12 +49,13 @@ def write_rows(path: Path, rows: pd.DataFrame, model: type[Record]) -> None:
     _write(path, pa.Table.from_arrays([_arrow_column(rows, field, model) for field in schema], schema=schema))
 
 
-def write_patches(path: Path, patches: gpd.GeoDataFrame) -> None:
+def write_patches(path: Path, patches: gpd.GeoDataFrame, split: SplitInfo | None = None) -> None:
     """Write the patch table as GeoParquet 1.1: footprints as WKB, their boxes beside them for fast filters.
 
     Args:
         patches: the columns of ``PatchRow`` and ``geometry``, polygons in EPSG:4326. ``bbox`` may be left out; it
             is always computed from the footprints.
+        split: how the patches were divided; written into the file's metadata.
 
     Raises: CatalogError if a column is missing, unknown or of another type, if a value is missing where one is
         required, if two rows share a patch id, or if a footprint is not a polygon in EPSG:4326.
@@ -69,7 +71,7 @@ def write_patches(path: Path, patches: gpd.GeoDataFrame) -> None:
     columns[BBOX] = _boxes(footprints, schema.field(BBOX).type)
     fields = [*(schema.field(name) for name in _without(schema.names, BBOX)), pa.field(GEOMETRY, pa.binary(), False), schema.field(BBOX)]
     table = pa.Table.from_arrays([columns[field.name] for field in fields], schema=pa.schema(fields))
-    _write(path, table, {"geo": json.dumps(_geo_metadata(footprints))})
+    _write(path, table, {"geo": json.dumps(_geo_metadata(footprints)), **_split_metadata(split)})
 
 
 def published_columns(patches: pd.DataFrame) -> pd.DataFrame:
@@ -95,19 +97,22 @@ def write_published(path: Path, patches: pd.DataFrame) -> None:
     _write(path, pa.Table.from_arrays([_arrow_column(rows, field, PatchRow) for field in PUBLISHED_SCHEMA], schema=PUBLISHED_SCHEMA))
 
 
-def write_patch_ids(path: Path, table: pd.DataFrame) -> None:
+def write_patch_ids(path: Path, table: pd.DataFrame, split: SplitInfo | None = None) -> None:
     """Write a table that ``read_patch_ids`` read, with whatever columns it has now; dicts of numbers stay maps.
 
     A whole patch table becomes GeoParquet as ``write_patches`` makes it, another table with footprints GeoParquet
-    as geopandas makes it, and any other plain Parquet.
+    as geopandas makes it, and any other plain Parquet. ``split`` says in the file's metadata how it was divided.
 
     Raises: CatalogError if a column holds values that have no common type.
     """
     if isinstance(table, gpd.GeoDataFrame):
         if set(table.columns) - {BBOX} == {*PatchRow.model_fields, GEOMETRY} - {BBOX}:
-            write_patches(path, table)
+            write_patches(path, table, split)
         else:
             table.to_parquet(path, index=False, compression="zstd", schema_version=GEOPARQUET_VERSION)
+            written = _read(path)
+            metadata = {**(written.schema.metadata or {}), **_split_metadata(split)}
+            pq.write_table(written.replace_schema_metadata(metadata), path, compression="zstd")
         return
     fields = {}
     for name in table.columns:
@@ -119,7 +124,7 @@ def write_patch_ids(path: Path, table: pd.DataFrame) -> None:
                 fields[name] = pa.array(table[name], from_pandas=True)
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise CatalogError(f"column `{name}` cannot be written: {' '.join(str(error).split())}", column=name) from error
-    _write(path, pa.table(fields))
+    _write(path, pa.table(fields), _split_metadata(split))
 
 
 # --- reading ----------------------------------------------------------------------------------------------
@@ -148,6 +153,24 @@ def read_patches(path: Path) -> gpd.GeoDataFrame:
     _check_schema(path, table, schema, PatchRow)
     frame = _frame(table.select(_without(schema.names, BBOX)))
     return gpd.GeoDataFrame(frame, geometry=_from_wkb(path, table.column(GEOMETRY)), crs=_crs(path, table, GEOMETRY) or FOOTPRINT_CRS)
+
+
+def read_split_info(path: Path) -> SplitInfo | None:
+    """How a table was divided, as the program that divided it wrote into the file; None if it does not say.
+
+    Raises: CatalogError if the file is not Parquet, or says it in a way that cannot be read.
+    """
+    try:
+        text = (pq.read_metadata(path).metadata or {}).get(SPLIT_KEY.encode())
+    except FileNotFoundError as error:
+        raise CatalogError(f"{path} does not exist; expected a Parquet table", path=str(path)) from error
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise CatalogError(f"{path} cannot be read as Parquet ({reason}); write it again or name another file", path=str(path)) from error
+    try:
+        return None if text is None else SplitInfo.model_validate_json(text)
+    except ValidationError as error:
+        raise CatalogError(f"{path} says how it was divided in a way of another version; divide it again", path=str(path)) from error
 
 
 def read_patch_ids(path: Path) -> pd.DataFrame:
@@ -247,6 +270,10 @@ def _write(path: Path, table: pa.Table, metadata: dict[str, str] | None = None) 
         writer.write_table(table, row_group_size=ROWS_PER_GROUP)
         if metadata:
             writer.add_key_value_metadata(metadata)
+
+
+def _split_metadata(split: SplitInfo | None) -> dict[str, str]:
+    return {} if split is None else {SPLIT_KEY: split.model_dump_json()}
 
 
 def _read(path: Path) -> pa.Table:

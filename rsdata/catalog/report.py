@@ -216,7 +216,10 @@ def split_colors(splits: Sequence[str]) -> dict[str, str]:
 
 def audit_sentences(audit: SplitAudit) -> list[tuple[str, str]]:
     """What the audit means, as (severity, sentence); severity is "good", "note" or "bad"."""
-    findings = [finding for pair in audit.pairs for finding in _pair_findings(pair)]
+    findings = []
+    if audit.split is not None and audit.split.leaks is not None:
+        findings.append(("bad", f"The split leaks by the way it was made ({audit.split.strategy}): {audit.split.leaks}."))
+    findings += [finding for pair in audit.pairs for finding in _pair_findings(pair)]
     empty = [split for split, count in audit.counts.items() if not count]
     if empty:
         findings.append(("bad", f"No patch is in {' or '.join(empty)}, so nothing can be measured there."))
@@ -226,6 +229,8 @@ def audit_sentences(audit: SplitAudit) -> list[tuple[str, str]]:
         named = f" ({', '.join(f'{percent(share)} of {split}' for share, split in reversed(shares))})" if shares else ""
         spread = f"its share in one split is {ratio:.1f} times that in another" if math.isfinite(ratio) else "one split has none of it"
         findings.append(("note" if ratio >= 2 else "good", f"The least balanced class is {name}: {spread}{named}."))
+    elif name is not None:
+        findings.append(("note", f"The class {name} is missing from a split altogether."))
     return findings
 
 

@@ -35,6 +35,12 @@ def print_counts(title: str, counts: dict[str, int]) -> None:
     out.print(table)
 
 
+def warn_of_leak(split: steps.SplitInfo | None) -> None:
+    """Say that a split leaks by the way it was made."""
+    if split is not None and split.leaks is not None:
+        err.print(f"Warning: the split {split.strategy!r} leaks: {split.leaks}. Scores on it flatter a model.", soft_wrap=True)
+
+
 def print_findings(all_well: str, findings: list[str], as_json: bool) -> None:
     if as_json:
         out.print_json(json.dumps({"findings": findings}))

@@ -1,10 +1,8 @@
-"""How much a split leaks and how well it is balanced, from patch ids alone.
+"""How much a split leaks and how well it is balanced, from patch ids or footprints alone.
 
-Distances are between footprints, not centres. Inside one UTM zone a footprint is a square along the axes, so
-its distances follow exactly from the corners, in metres of the zone's grid. Footprints of different zones
-are turned against each other; they are drawn on the plane that touches the ellipsoid between the two, which
-is good to a metre up to 100 km and to one part in a thousand anywhere on Earth. Nearest patches are looked up
-by straight lines through the Earth, where neither zones nor the 180th meridian nor the equator is a border.
+``audit`` is what a build keeps beside its table: gaps, touching patches, class shares. ``examine`` looks at
+everything: patches within stated distances, the balance of countries and seasons, how far the likeness of labels
+reaches, planted or accidental leaks with examples, and what the table shares with another.
 """
 
 import itertools
@@ -13,38 +11,27 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import pyproj
-import shapely
-from scipy.spatial import cKDTree
 
 from rsdata.errors import SplitError
-from rsdata.grid import PATCH_SIDE_M
-from rsdata.records import SPLITS, SplitAudit, SplitPair
-from rsdata.splits.positions import positions
+from rsdata.records import SPLITS, AuditAgainst, ShareBalance, SplitAudit
+from rsdata.splits import audit_findings as findings
+from rsdata.splits.audit_autocorrelation import THRESHOLD, autocorrelation
+from rsdata.splits.audit_distances import Nearness, measure
+from rsdata.splits.audit_places import Located, Places, gather, locate
+from rsdata.splits.audit_shares import class_balance, country_balance, labels_of, season_balance
 
-_SOUTH_FALSE_NORTHING_M = 10_000_000
-_EARTH_RADIUS_M = 6_371_000
-# Centres of touching squares are at most a diagonal apart, and UTM shrinks distances to 0.9996 at most.
-_TOUCHING_REACH_M = PATCH_SIDE_M * np.sqrt(2) / 0.9996 + 1
-# Footprints of two zones never meet edge to edge; within half a metre they count as touching.
-_ACROSS_ZONES_TOLERANCE_M = 0.5
+DISTANCES_M = (0.0, 1200.0, 1750.0, 5000.0)
+WHOLE = "all"  # the split of another table that has none
 
 
 @dataclass(frozen=True)
-class _Places:
-    """Distinct grid cells; a cell seen on several dates is one place."""
+class _Divided:
+    """A table's rows that have a split."""
 
-    zone: np.ndarray  # (n,) 1 to 60
-    x_m: np.ndarray  # (n,) upper-left corner in the zone's grid
-    y_m: np.ndarray  # (n,) the same, counted from the equator in both hemispheres
-    centre_xyz_m: np.ndarray  # (n, 3) geocentric
-
-    @classmethod
-    def of(cls, where: pd.DataFrame) -> "_Places":
-        epsg, x_m, y_m = (where[name].to_numpy() for name in ("epsg", "ul_x_m", "ul_y_m"))
-        zone = epsg % 100
-        y_m = y_m - np.where(epsg // 100 == 327, _SOUTH_FALSE_NORTHING_M, 0)
-        return cls(zone, x_m, y_m, _geocentric(zone, x_m + PATCH_SIDE_M / 2, y_m - PATCH_SIDE_M / 2))
+    table: pd.DataFrame
+    located: Located
+    names: list[str]
+    split: np.ndarray  # (n,) index in names
 
 
 def audit(table: pd.DataFrame, classes: Sequence[str] | None = None) -> SplitAudit:
@@ -57,8 +44,8 @@ def audit(table: pd.DataFrame, classes: Sequence[str] | None = None) -> SplitAud
     (the same cell, counted once) or in part (cells of overlapping tiles, each counted).
 
     Args:
-        table: one row per patch with ``patch_id`` and ``split``, and ``labels`` (lists of class names) if shares
-            are wanted. Rows without a split are left out.
+        table: one row per patch with ``split`` and what says where it lies (see ``audit_places.locate``), and ``labels``
+            (lists of class names) if shares are wanted. Rows without a split are left out.
         classes: the class names to compare; every name that occurs if absent.
 
     Returns: the audit. Splits are train, validation and test, empty ones too, or whatever other names the
@@ -66,155 +53,128 @@ def audit(table: pd.DataFrame, classes: Sequence[str] | None = None) -> SplitAud
         it is None if ``largest_ratio_class`` is missing from a split altogether, and both are None without labels.
     Raises: SplitError if a column is missing; CatalogError or GridError if an id does not name a patch.
     """
-    missing = [name for name in ("patch_id", "split") if name not in table]
-    if missing:
-        raise SplitError(f"the table has no column `{'`, `'.join(missing)}`; an audit needs `patch_id` and `split`", missing=missing)
-    table = table[table["split"].notna().to_numpy()]
-    split = table["split"].to_numpy(object)
-    found = set(split)
-    names = list(SPLITS) if found <= set(SPLITS) else sorted(found, key=lambda name: (name not in SPLITS, str(name)))
+    divided = _divide(table)
+    places, (place,) = gather(divided.located)
+    labels = labels_of(divided.table)
+    balance = class_balance(labels, divided.split, divided.names, classes) if labels is not None else None
+    return _record(divided, places, _pairs(places, divided, place, (0.0,)), balance)
 
-    where = positions(table["patch_id"])
-    place = where.groupby(["epsg", "ul_x_m", "ul_y_m"], sort=False).ngroup().to_numpy()
-    places = _Places.of(where.iloc[np.unique(place, return_index=True)[1]])
-    patches = {name: np.bincount(place[split == name], minlength=len(places.zone)) for name in names}  # patches per place
 
-    shares = _class_shares(table, split, names, classes) if "labels" in table else {}
-    ratio, ratio_class = _largest_ratio(shares)
+def examine(
+    table: pd.DataFrame,
+    classes: Sequence[str] | None = None,
+    *,
+    distances_m: Sequence[float] = DISTANCES_M,
+    threshold: float = THRESHOLD,
+    against: pd.DataFrame | None = None,
+    against_name: str = "the other table",
+) -> tuple[SplitAudit, pd.DataFrame]:
+    """Measure everything that ``audit`` does, and look for leaks, duplicates and contradictions.
+
+    Args:
+        table: as for ``audit``; also ``country``, ``season`` or ``datetime`` where their shares are wanted.
+        classes: as for ``audit``.
+        distances_m: count patches and pairs this near, 0 or more; 0 is always counted.
+        threshold: of Moran's I, below which labels are called unlike.
+        against: another dataset's table; without a column ``split`` it is one split called "all".
+        against_name: what the audit calls it.
+
+    Returns: the audit, and where the patches lie, for a map: one row per place and split with ``lon``, ``lat`` of the
+        centre, degrees; ``side_m``; ``turn_deg``, how far the square's upward side points east of north; ``split``; ``patches``.
+    Raises: as ``audit``, and SplitError if a distance is negative.
+    """
+    if any(not np.isfinite(each) or each < 0 for each in distances_m):
+        stated = ", ".join(f"{each:g}" for each in distances_m)
+        raise SplitError(f"the distances asked for are {stated} m; expected 0 or more", distances_m=list(distances_m))
+    distances = tuple(sorted({0.0, *map(float, distances_m)}))
+    divided = _divide(table)
+    places, (place,) = gather(divided.located)
+    labels = labels_of(divided.table)
+    own = findings.Rows(divided.located, place, divided.split, divided.names)
+    near = _pairs(places, divided, place, distances)
+    found = findings.leaks(near, places, own, own) + findings.duplicates(own, places) + findings.contradictions(own, places)
+    audit = _record(divided, places, near, class_balance(labels, divided.split, divided.names, classes) if labels is not None else None)
+    more = (
+        country_balance(divided.table, divided.split, divided.names),
+        season_balance(divided.table, divided.located.moment, divided.split, divided.names),
+    )
+    audit = audit.model_copy(
+        update={
+            "balance": [*audit.balance, *(each for each in more if each is not None)],
+            "autocorrelation": autocorrelation(places, place, labels, threshold) if labels is not None else None,
+            "findings": findings.in_order(found),
+            "against": None if against is None else _against(divided, against, against_name, distances),
+        }
+    )
+    return audit, _for_map(divided, places, place)
+
+
+def _for_map(divided: _Divided, places: Places, place: np.ndarray) -> pd.DataFrame:
+    """Where the patches lie, in an order that does not depend on the table's; see ``examine``."""
+    placed = place >= 0
+    seen = pd.DataFrame({"place": place[placed], "split": divided.split[placed]}).value_counts(sort=False).reset_index()
+    at = seen["place"].to_numpy()
+    middle_deg = np.where(places.zone[at] > 0, 6.0 * places.zone[at] - 183, places.lon[at])
+    away_deg = (places.lon[at] - middle_deg + 180) % 360 - 180
+    side_m = np.where(places.zone[at] > 0, places.side_m[at], places.radius_m[at] * np.sqrt(2))
+    turn_deg = np.degrees(np.arctan(np.tan(np.radians(away_deg)) * np.sin(np.radians(places.lat[at]))))
+    columns = {"lon": places.lon[at], "lat": places.lat[at], "side_m": side_m, "turn_deg": turn_deg}
+    return pd.DataFrame({**columns, "split": np.array(divided.names, object)[seen["split"]], "patches": seen["count"]})
+
+
+def _divide(table: pd.DataFrame, what: str = "the table", *, whole: bool = False) -> _Divided:
+    if "split" not in table:
+        if not whole:
+            columns = ", ".join(map(str, table.columns))
+            raise SplitError(f"{what} has no column `split`, only {columns}; name or assign one first", missing=["split"])
+        table = table.assign(split=WHOLE)
+    table = table[table["split"].notna().to_numpy()].reset_index(drop=True)
+    codes, found = pd.factorize(table["split"].astype(object))
+    texts = [str(name) for name in found]
+    names: list[str] = list(SPLITS) if set(texts) <= set(SPLITS) else sorted(set(texts), key=lambda name: (name not in SPLITS, name))
+    split = np.array([names.index(name) for name in texts], np.int64)[codes] if len(codes) else codes.astype(np.int64)
+    return _Divided(table, locate(table, what), names, split)
+
+
+def _pairs(places: Places, divided: _Divided, place: np.ndarray, distances_m: Sequence[float]) -> list[Nearness]:
+    patches = _patches(divided, place, len(places))
+    return [
+        measure(places, a, b, patches[i], patches[j], distances_m) for (i, a), (j, b) in itertools.combinations(enumerate(divided.names), 2)
+    ]
+
+
+def _patches(divided: _Divided, place: np.ndarray, count: int) -> list[np.ndarray]:
+    """Patches per place, (n,) for every split."""
+    return [np.bincount(place[(divided.split == index) & (place >= 0)], minlength=count) for index in range(len(divided.names))]
+
+
+def _record(divided: _Divided, places: Places, near: Sequence[Nearness], classes: ShareBalance | None) -> SplitAudit:
+    sizes = np.bincount(divided.split, minlength=len(divided.names)).tolist()
     return SplitAudit(
-        counts={name: int(patches[name].sum()) for name in names},
-        pairs=[_pair(places, a, b, patches[a], patches[b]) for a, b in itertools.combinations(names, 2)],
-        class_shares=shares,
-        largest_ratio=ratio,
-        largest_ratio_class=ratio_class,
+        counts=dict(zip(divided.names, sizes, strict=True)),
+        pairs=[each.pair for each in near],
+        class_shares=classes.shares if classes is not None else {},
+        largest_ratio=classes.largest_ratio if classes is not None else None,
+        largest_ratio_class=classes.largest_ratio_name if classes is not None else None,
+        places=len(places),
+        balance=[] if classes is None else [classes],
     )
 
 
-# --- leakage ----------------------------------------------------------------------------------------------
-
-
-def _pair(places: _Places, a: str, b: str, patches_a: np.ndarray, patches_b: np.ndarray) -> SplitPair:
-    in_a, in_b = np.flatnonzero(patches_a), np.flatnonzero(patches_b)
-    if not len(in_a) or not len(in_b):
-        return SplitPair(a=a, b=b, min_gap_m=None, touching_a=0, touching_b=0, shared_places=0)
-    tree_b = cKDTree(places.centre_xyz_m[in_b])
-    nearest_m, _ = tree_b.query(places.centre_xyz_m[in_a])
-
-    i, j = _within(places, in_a, in_b, tree_b, nearest_m, _TOUCHING_REACH_M)
-    gap_m, overlap = _gaps(places, i, j)
-    touch = gap_m == 0
-    if touch.any():
-        min_gap_m = 0.0
-    else:
-        # The nearest centres need not belong to the nearest squares: those reach between 600 m and 600*sqrt(2) m
-        # from their centres. Grid metres differ from true ones by up to 0.15 %.
-        reach_m = nearest_m.min() * 1.003 + PATCH_SIDE_M * (np.sqrt(2) - 1) * 1.01 + 1
-        min_gap_m = float(_gaps(places, *_within(places, in_a, in_b, tree_b, nearest_m, reach_m))[0].min())
-    return SplitPair(
-        a=a,
-        b=b,
-        min_gap_m=min_gap_m,
-        touching_a=int(patches_a[np.unique(i[touch])].sum()),
-        touching_b=int(patches_b[np.unique(j[touch])].sum()),
-        shared_places=len(np.union1d(i[overlap], j[overlap])),
+def _against(divided: _Divided, table: pd.DataFrame, name: str, distances_m: Sequence[float]) -> AuditAgainst:
+    other = _divide(table, name, whole=True)
+    places, (place, other_place) = gather(divided.located, other.located)
+    patches, other_patches = _patches(divided, place, len(places)), _patches(other, other_place, len(places))
+    near = [
+        measure(places, a, b, patches[i], other_patches[j], distances_m)
+        for (i, a), (j, b) in itertools.product(enumerate(divided.names), enumerate(other.names))
+    ]
+    own_rows = findings.Rows(divided.located, place, divided.split, divided.names)
+    other_rows = findings.Rows(other.located, other_place, other.split, other.names)
+    counts = np.bincount(other.split, minlength=len(other.names)).tolist()
+    return AuditAgainst(
+        name=name,
+        counts=dict(zip(other.names, counts, strict=True)),
+        pairs=[each.pair for each in near],
+        findings=findings.in_order(findings.leaks(near, places, own_rows, other_rows)),
     )
-
-
-def _within(
-    places: _Places, in_a: np.ndarray, in_b: np.ndarray, tree_b: cKDTree, nearest_m: np.ndarray, reach_m: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """All pairs of places, one of each split, whose centres lie within ``reach_m``: two (k,) arrays of place numbers."""
-    near = in_a[nearest_m <= reach_m]
-    if not len(near):
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    neighbours = tree_b.query_ball_point(places.centre_xyz_m[near], reach_m)
-    return np.repeat(near, [len(each) for each in neighbours]), in_b[np.concatenate(neighbours).astype(np.int64)]
-
-
-def _gaps(places: _Places, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distance between the footprints of places ``i`` and ``j`` in metres, and whether they share area; (k,) each."""
-    apart_x = np.abs(places.x_m[i] - places.x_m[j])
-    apart_y = np.abs(places.y_m[i] - places.y_m[j])
-    gap_m = np.hypot(np.maximum(apart_x - PATCH_SIDE_M, 0), np.maximum(apart_y - PATCH_SIDE_M, 0)).astype(float)
-    overlap = (apart_x < PATCH_SIDE_M) & (apart_y < PATCH_SIDE_M)
-    across = np.flatnonzero(places.zone[i] != places.zone[j])
-    if len(across):
-        gap_m[across], overlap[across] = _gaps_across_zones(places, i[across], j[across])
-    return gap_m, overlap
-
-
-def _gaps_across_zones(places: _Places, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same for places of different zones, drawn on the plane that touches the Earth half-way between them."""
-    start, end = places.centre_xyz_m[i], places.centre_xyz_m[j]
-    middle = (start + end) / 2
-    up = _unit(_normal(middle))
-    east = _unit(np.cross([0.0, 0.0, 1.0], up))
-    north = np.cross(up, east)
-
-    def draw(which: np.ndarray) -> np.ndarray:
-        right = np.array([0, PATCH_SIDE_M, PATCH_SIDE_M, 0])
-        down = np.array([0, 0, PATCH_SIDE_M, PATCH_SIDE_M])
-        zone = np.broadcast_to(places.zone[which][:, None], (len(which), 4))
-        corner = _geocentric(zone, places.x_m[which][:, None] + right, places.y_m[which][:, None] - down) - middle[:, None, :]
-        return np.asarray(shapely.polygons(np.stack([(corner * east[:, None]).sum(-1), (corner * north[:, None]).sum(-1)], axis=-1)))
-
-    first, second = draw(i), draw(j)
-    chord_m = np.linalg.norm(start - end, axis=-1)
-    arc_m = 2 * _EARTH_RADIUS_M * np.arcsin(np.minimum(chord_m / (2 * _EARTH_RADIUS_M), 1))
-    gap_m = shapely.distance(first, second)
-    gap_m = np.where(gap_m < _ACROSS_ZONES_TOLERANCE_M, 0.0, gap_m + (arc_m - chord_m))
-    overlap = shapely.area(shapely.intersection(first, second)) > _ACROSS_ZONES_TOLERANCE_M * PATCH_SIDE_M
-    return gap_m, overlap
-
-
-def _geocentric(zone: np.ndarray, x_m: np.ndarray, y_m: np.ndarray) -> np.ndarray:
-    """Points of UTM grids (WGS 84, ``y_m`` counted from the equator) as geocentric metres, (..., 3)."""
-    xyz = np.empty((*np.shape(x_m), 3))
-    for each in np.unique(zone):
-        here = zone == each
-        lon, lat = pyproj.Transformer.from_crs(32600 + int(each), 4326, always_xy=True).transform(x_m[here], y_m[here])
-        xyz[here] = np.stack(pyproj.Transformer.from_crs(4979, 4978, always_xy=True).transform(lon, lat, np.zeros_like(lon)), axis=-1)
-    return xyz
-
-
-def _normal(xyz_m: np.ndarray) -> np.ndarray:
-    """Direction straight up at geocentric points, (n, 3); that of the ellipsoid, good at and near its surface."""
-    polar_over_equatorial = 6_356_752.3142 / 6_378_137.0
-    return xyz_m / np.array([1, 1, polar_over_equatorial**2])
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
-
-
-# --- balance ----------------------------------------------------------------------------------------------
-
-
-def _class_shares(table: pd.DataFrame, split: np.ndarray, names: list[str], classes: Sequence[str] | None) -> dict[str, dict[str, float]]:
-    """For each split that is not empty: class name to the share of its patches that show the class."""
-    lists = [() if labels is None else labels for labels in table["labels"]]
-    patch = np.repeat(np.arange(len(lists)), [len(labels) for labels in lists])
-    label = np.array([name for labels in lists for name in labels], object)
-    shown = pd.DataFrame({"patch": patch, "label": label}).drop_duplicates()
-    counts = shown["label"].groupby(split[shown["patch"]]).value_counts()
-    wanted = sorted(shown["label"].unique()) if classes is None else list(classes)
-    sizes = {name: int((split == name).sum()) for name in names}
-    return {name: {each: float(counts.get((name, each), 0)) / sizes[name] for each in wanted} for name in names if sizes[name]}
-
-
-def _largest_ratio(shares: dict[str, dict[str, float]]) -> tuple[float | None, str | None]:
-    """Largest over smallest share of one class between splits, and that class; a class missing from a split comes first."""
-    if len(shares) < 2:
-        return None, None
-    extremes = {
-        name: (min(each[name] for each in shares.values()), max(each[name] for each in shares.values()))
-        for name in next(iter(shares.values()))
-    }
-    extremes = {name: (low, high) for name, (low, high) in extremes.items() if high > 0}
-    absent = {name: high for name, (low, high) in extremes.items() if low == 0}
-    if absent:
-        return None, max(absent, key=lambda name: absent[name])
-    if not extremes:
-        return None, None
-    worst = max(extremes, key=lambda name: extremes[name][1] / extremes[name][0])
-    return extremes[worst][1] / extremes[worst][0], worst

@@ -5,11 +5,14 @@ same software version, and does nothing if there is one; the receipt is the last
 between steps are records and paths, never arrays.
 """
 
-from rsdata.records import Download, Failure, RemoteProduct
+from rsdata.records import AuditFinding, Download, Failure, FindingExample, RemoteProduct, SplitAudit, SplitInfo, SplitPair
+from rsdata.steps.auditing import audit_table, conditions_met, parse_conditions
+from rsdata.steps.converting import Conversion, convert_dataset, known_datasets
 from rsdata.steps.correction import (
     check_sen2cor,
     correct_scene,
     correction_of,
+    correction_resources,
     corrections_at_once,
     make_sen2cor_options,
     sen2cor_options,
@@ -19,7 +22,6 @@ from rsdata.steps.correction import (
 from rsdata.steps.dataset import (
     assign_splits,
     assign_table,
-    audit_table,
     caption_patches,
     pack_shards,
     read_training,
@@ -28,6 +30,7 @@ from rsdata.steps.dataset import (
     write_manifest,
 )
 from rsdata.steps.downloading import download_product, download_products, fetch_products, product_query, public_product, search_products
+from rsdata.steps.fetching import fetch_inputs
 from rsdata.steps.finding import Found, find_scenes, scenes_at_once
 from rsdata.steps.inputs import Inputs, locate_inputs, make_inputs
 from rsdata.steps.looking import inspect_scene, open_workspace, shard_info, summarize_scene, verify_shard
@@ -37,12 +40,18 @@ from rsdata.steps.scene import assess_scene, cut_scene, label_scene, register_sc
 from rsdata.workspace import Workspace
 
 __all__ = [
+    "AuditFinding",
+    "Conversion",
     "Download",
     "Failure",
+    "FindingExample",
     "Found",
     "Inputs",
     "Outcome",
     "RemoteProduct",
+    "SplitAudit",
+    "SplitInfo",
+    "SplitPair",
     "Workspace",
     "assess_scene",
     "assign_splits",
@@ -50,22 +59,28 @@ __all__ = [
     "audit_table",
     "caption_patches",
     "check_sen2cor",
+    "conditions_met",
+    "convert_dataset",
     "correct_scene",
     "correction_of",
+    "correction_resources",
     "corrections_at_once",
     "cut_scene",
     "download_product",
     "download_products",
     "failure",
+    "fetch_inputs",
     "fetch_products",
     "find_scenes",
     "inspect_scene",
+    "known_datasets",
     "label_scene",
     "locate_inputs",
     "make_inputs",
     "make_sen2cor_options",
     "open_workspace",
     "pack_shards",
+    "parse_conditions",
     "product_query",
     "public_product",
     "read_training",

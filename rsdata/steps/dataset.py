@@ -7,7 +7,7 @@ import geopandas as gpd
 import pandas as pd
 import yaml
 
-from rsdata import __version__, captions, catalog, labels, patches, shards, splits
+from rsdata import __version__, captions, catalog, patches, shards, splits
 from rsdata.errors import RecipeError, SceneError
 from rsdata.recipe import Recipe, SplitPart, Training
 from rsdata.records import (
@@ -19,13 +19,16 @@ from rsdata.records import (
     Manifest,
     PatchFacts,
     PatchId,
-    SplitAudit,
+    PatchMeasures,
+    SplitInfo,
     TrainingReport,
     s1_patch_id,
     s1_scene_id,
 )
 from rsdata.sensors import REFERENCE_MAP, SENTINEL1, SENTINEL2, Sensor
+from rsdata.steps import measuring
 from rsdata.steps.inputs import locate_inputs
+from rsdata.steps.label_inputs import label_files, nomenclature_of, with_own_tables
 from rsdata.steps.receipts import Outcome, once, outputs_digest, read_pair, read_receipt, read_rows, scene_digest
 from rsdata.workspace import (
     Workspace,
@@ -40,23 +43,38 @@ from rsdata.workspace import (
 
 def assign_splits(units: Sequence[str], recipe: Recipe, workspace: Workspace) -> Outcome:
     """Put the patch table together, divide the kept patches, and audit the division."""
+    files: list[Path] = []
+
+    def found(path: str) -> str:
+        files.append(Path(recipe.absolute(path)))
+        return str(files[-1])
+
+    part = splits.with_paths(recipe.split, found)
 
     def work() -> tuple[list[Path], dict[str, int]]:
         table = pd.concat([_scene_table(unit, workspace) for unit in units]).sort_values("patch_id", ignore_index=True)
+        table, measures = measuring.gather_measures(units, table, recipe.quality, workspace)
         kept = table[table["kept"]]
         if kept.empty:
             reasons = ", ".join(f"{count} for {reason}" for reason, count in table["drop_reason"].value_counts().items())
             raise RecipeError(f"not one of {len(table)} patches was kept: {reasons}; loosen the recipe or give it other scenes")
-        table["split"] = splits.assign(kept, recipe.split).reindex(table.index)
-        table["split"] = table["split"].astype(object).where(table["kept"], None)
+        divided = splits.divide(kept, part)
+        if "train" not in set(divided.split):
+            raise RecipeError(f"split strategy {part.strategy!r} leaves no patch to train on; name a `test_fold`, or other options")
+        table["split"] = divided.split.reindex(table.index).astype(object).where(table["kept"], None)
+        table.loc[table["kept"] & table["split"].isna(), ["kept", "drop_reason"]] = [False, divided.drop_reason]
         audit = splits.audit(table[table["kept"]], [each.name for each in nomenclature_of(recipe).classes])
+        audit = audit.model_copy(update={"split": divided.info})
         with writing(workspace.patches) as aside:
-            catalog.write_patches(aside, patches.with_footprints(table))
+            catalog.write_patches(aside, patches.with_footprints(table), divided.info)
+        with writing(workspace.quality) as aside:
+            measuring.write_measures(aside, measures)
         write_record(workspace.audit, audit)
-        return [workspace.patches, workspace.audit], {"patches": len(table), **audit.counts}
+        return [workspace.patches, workspace.quality, workspace.audit], {"patches": len(table), **audit.counts}
 
     key = {f"{stage} {unit}": outputs_digest(stage, unit, workspace) for unit in units for stage in ("patches", "labels", "quality")}
-    return once("splits", "all", workspace, {**key, "recipe": recipe.split.digest()}, work)
+    key |= {f"split {path.name}": file_sha256(path) for path in files if path.is_file()}
+    return once("splits", "all", workspace, {**key, "recipe": recipe.split.digest(), "duplicates": recipe.quality.duplicates}, work)
 
 
 def caption_patches(recipe: Recipe, workspace: Workspace) -> Outcome:
@@ -74,7 +92,7 @@ def caption_patches(recipe: Recipe, workspace: Workspace) -> Outcome:
         return [workspace.facts, workspace.texts], {"captions": len(rows)}
 
     key = {"patches": outputs_digest("splits", "all", workspace), "recipe": recipe.captions.digest()}
-    return once("captions", "all", workspace, {**key, "labels": recipe.labels.nomenclature}, work)
+    return once("captions", "all", workspace, {**key, "labels": nomenclature_of(recipe).digest}, work)
 
 
 def pack_shards(units: Sequence[str], recipe: Recipe, workspace: Workspace, advance: Callable[[int], None] = lambda n: None) -> Outcome:
@@ -107,12 +125,14 @@ def pack_shards(units: Sequence[str], recipe: Recipe, workspace: Workspace, adva
                 labels=nomenclature.classes,
                 unlabeled_codes=nomenclature.unlabeled_codes,
                 recipe_sha256=recipe.dataset_digest(),
+                split=catalog.read_split_info(workspace.patches),
                 advance=advance,
             )
         return [folder / item.path for item in manifest.files] + [folder / shards.MANIFEST_FILE], {"keys": manifest.keys, **manifest.counts}
 
     key = {f"pixels {unit}": outputs_digest("quality", unit, workspace) for unit in units}
-    key |= {"patches": outputs_digest("splits", "all", workspace), "recipe": recipe.dataset_digest()}
+    key |= {"patches": outputs_digest("splits", "all", workspace), "labels": nomenclature_of(recipe).digest}
+    key |= {"recipe": recipe.dataset_digest()}
     return once("shards", recipe.shards.format, workspace, key, work)
 
 
@@ -122,11 +142,16 @@ def write_manifest(units: Sequence[str], failures: Sequence[Failure], recipe: Re
 
     def work() -> tuple[list[Path], dict[str, int]]:
         table = catalog.read_patches(workspace.patches)
-        outputs = [workspace.patches, workspace.facts, workspace.texts, workspace.audit]
+        outputs = [workspace.patches, workspace.quality, workspace.facts, workspace.texts, workspace.audit]
         outputs += [workspace.root / item.path for item in read_receipt("shards", recipe.shards.format, workspace).outputs]
-        layers = [inputs.labels, *([Path(inputs.countries.path)] if inputs.countries and inputs.countries.path else [])]
+        land_cover = dict.fromkeys(file for unit in units for file in label_files(unit, recipe, workspace))
+        layers = [*land_cover, *([Path(inputs.countries.path)] if inputs.countries and inputs.countries.path else [])]
+        said, tables = with_own_tables(recipe)
+        for name, content in tables.items():
+            with writing(workspace.root / name) as aside:
+                aside.write_bytes(content)
         with writing(workspace.recipe) as aside:
-            aside.write_text(yaml.safe_dump(recipe.model_dump(mode="json", exclude_none=True), sort_keys=False), encoding="utf-8")
+            aside.write_text(yaml.safe_dump(said.model_dump(mode="json", exclude_none=True), sort_keys=False), encoding="utf-8")
         manifest = Manifest(
             name=recipe.name,
             title=recipe.title,
@@ -139,6 +164,7 @@ def write_manifest(units: Sequence[str], failures: Sequence[Failure], recipe: Re
             counts={"scenes": len(units), "patches": len(table), "kept": int(table["kept"].sum())},
             dropped={str(k): int(v) for k, v in table["drop_reason"].value_counts().sort_index().items()},
             splits={str(k): int(v) for k, v in table["split"].value_counts().sort_index().items()},
+            split=catalog.read_split_info(workspace.patches),
             coregistration=_shifts(units, workspace),
             failures=list(failures),
             outputs=[workspace.artifact(path) for path in outputs],
@@ -176,19 +202,22 @@ def read_training(workspace: Workspace, model: str) -> TrainingReport:
     return read_record(workspace.metrics(model), TrainingReport)
 
 
-def assign_table(table_path: Path, part: SplitPart, out: Path) -> dict[str, int]:
-    """Divide any table that has patch ids, keep its other columns, and count the patches per split."""
+def assign_table(table_path: Path, part: SplitPart, out: Path) -> tuple[dict[str, int], SplitInfo]:
+    """Divide any table that has patch ids and keep its other columns; the patches per split, and how it was done.
+
+    In the table of a build, what the strategy drops is no longer kept, and what the build dropped gets no split.
+    """
     table = catalog.read_patch_ids(table_path)
-    table["split"] = splits.assign(table, part)
+    kept = table["kept"].astype(bool) if "kept" in table else pd.Series(True, index=table.index)
+    divided = splits.divide(table[kept], part)
+    table["split"] = divided.split.reindex(table.index).astype(object).where(kept, None)
+    dropped = kept & table["split"].isna()
+    if {"kept", "drop_reason"} <= set(table.columns):
+        table.loc[dropped, ["kept", "drop_reason"]] = [False, divided.drop_reason]
     with writing(out) as aside:
-        catalog.write_patch_ids(aside, table)
-    return {str(name): int(count) for name, count in table["split"].value_counts().items()}
-
-
-def audit_table(table_path: Path) -> SplitAudit:
-    """Audit the split of any table that has patch ids and a column ``split``; dropped patches are left out."""
-    table = catalog.read_patch_ids(table_path)
-    return splits.audit(table[table["split"].notna()] if "split" in table else table)
+        catalog.write_patch_ids(aside, table, divided.info)
+    counts = {str(name): int(count) for name, count in table["split"].value_counts().items()}
+    return counts | ({"dropped": int(dropped.sum())} if dropped.any() else {}), divided.info
 
 
 def verify_dataset(workspace: Workspace, advance: Callable[[int], None] = lambda n: None) -> tuple[Manifest, list[str]]:
@@ -208,6 +237,8 @@ def verify_dataset(workspace: Workspace, advance: Callable[[int], None] = lambda
     for path, model in ((workspace.facts, PatchFacts), (workspace.texts, CaptionRow)):
         if set(catalog.read_table(path, model)["patch_id"]) != kept:
             findings.append(f"{path.name} does not describe exactly the kept patches")
+    if catalog.read_table(workspace.quality, PatchMeasures)["patch_id"].tolist() != table["patch_id"].tolist():
+        findings.append(f"{workspace.quality.name} does not describe exactly the patches of {workspace.patches.name}")
     for folder in sorted({(workspace.root / item.path).parent for item in manifest.outputs if item.path.startswith("shards/")}):
         with shards.open_shard(folder) as shard:
             if set(shard.index["patch_id"]) != kept:
@@ -230,7 +261,3 @@ def _shifts(units: Sequence[str], workspace: Workspace) -> list[Coregistration]:
 def _kept(workspace: Workspace) -> gpd.GeoDataFrame:
     table = catalog.read_patches(workspace.patches)
     return table[table["kept"]].reset_index(drop=True)
-
-
-def nomenclature_of(recipe: Recipe) -> labels.Nomenclature:
-    return labels.load_nomenclature(recipe.labels.nomenclature)
