@@ -10,7 +10,7 @@ HAS_GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help install demo test lint format schemas docs bench-tile bench-terrain bench-labels bench-shards clean
+.PHONY: help install demo test lint format schemas docs bench-tile bench-splits bench-terrain bench-labels bench-shards clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ else
 	$(PIP) install --progress-bar off "torch==$(TORCH_VERSION)"
 endif
 	$(PIP) freeze | grep -i '^torch==' > $(VENV)/torch.txt
-	$(PIP) install --progress-bar off -q -c .ci/constraints.txt -c $(VENV)/torch.txt -e ".[train,s1,download,dev]"
+	$(PIP) install --progress-bar off -q -c .ci/constraints.txt -c $(VENV)/torch.txt -e ".[train,s1,download,video,dev]"
 	@touch $@
 
 demo: install ## Build the demonstration dataset, train on it, and name the report to open
@@ -59,11 +59,16 @@ docs: install ## Build the documentation into site/
 bench-tile: install ## Build one full-size tile and print wall time per stage and peak memory
 	$(BIN)/python tests/benchmarks/full_tile.py
 
+bench-splits: install ## Divide and audit half a million generated patches; fails where a bound is missed
+	$(BIN)/python tests/benchmarks/splits.py
+
 bench-terrain: install ## Terrain correct one full-size tile of Sentinel-1 and print time and peak memory
 	$(BIN)/python tests/benchmarks/terrain.py --threads 2 --profile
 
-bench-shards: install ## Convert 4,000 patches against a plain rasterio loop and cp -r
+bench-shards: install ## Convert 4,000 patches and read them, against other tools; fails where a bound is missed
 	$(BIN)/python tests/benchmarks/convert.py
+	$(PIP) install --progress-bar off -q -c .ci/constraints.txt -c $(VENV)/torch.txt -e ".[bench]"
+	$(BIN)/python tests/benchmarks/reading.py
 
 bench-labels: install ## Rasterize and label one full-size tile and print time and accuracy
 	$(BIN)/python tests/benchmarks/labels.py

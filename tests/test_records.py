@@ -179,7 +179,7 @@ def test_rows_of_a_table_come_back_as_they_went(model, tmp_path):
             patch_id="p", classes=[{"name": "Pastures", "share": 0.5}], season="summer", country=None, year=2017, month=6, sensors=["s2"]
         ),
         CaptionRow: CaptionRow(patch_id="p", engine="template", text="Grün.", facts_sha256="0"),
-        ShardIndexRow: ShardIndexRow(patch_id="p", s1_key=None, reference_map_key="p_reference_map", split="test", labels=[]),
+        ShardIndexRow: ShardIndexRow(patch_id="p", sensor="s2", s1_key=None, reference_map_key="p_reference_map", split="test", labels=[]),
         PatchRow: PatchRow(
             patch_id="p", tile_id="33UUP", s2_product="s", s1_product=None, col=0, row=90, epsg=32633, ul_x_m=0, ul_y_m=0,
             datetime=datetime(2017, 6, 13, tzinfo=UTC), season="summer", country=None, labels=["Pastures"],

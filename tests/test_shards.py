@@ -176,7 +176,7 @@ def test_a_missing_patch_and_scenes_that_disagree_are_refused(tmp_path):
 
 def test_keys_out_of_order_are_refused(tmp_path):
     with pytest.raises(ShardError, match=r"keys must rise|twice or out of order"):
-        write_lmdb(tmp_path / "db", [("b", b"1"), ("a", b"2")], count=2, value_bytes=2)
+        write_lmdb(tmp_path / "db", [("b", b"1"), ("a", b"2")])
 
 
 def test_what_is_no_shard_is_refused_in_words(tmp_path, shard):

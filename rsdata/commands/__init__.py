@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from rsdata import __version__
-from rsdata.commands import dataset, scenes, shards, split
+from rsdata.commands import convert, dataset, scenes, shards, split
 from rsdata.commands.console import out
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
     help="Datasets for deep learning from Sentinel-1 and Sentinel-2.",
 )
 app.add_typer(dataset.app)
+app.add_typer(convert.app)
 app.add_typer(scenes.app, name="scenes")
 app.add_typer(split.app, name="split")
 app.add_typer(shards.app, name="shards")

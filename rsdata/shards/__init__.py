@@ -9,7 +9,7 @@ import heapq
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Protocol
 
@@ -28,11 +28,13 @@ from rsdata.records import (
     LabelClass,
     ShardIndexRow,
     ShardManifest,
+    SplitInfo,
     arrow_schema,
     reference_map_id,
 )
-from rsdata.sensors import REFERENCE_MAP, SENSORS, SENTINEL1, SENTINEL2, Band, Sensor
+from rsdata.sensors import REFERENCE_MAP, SENTINEL1, SENTINEL2, Band, Sensor
 from rsdata.shards.lmdb import DATA_FILE, LmdbStore, write_lmdb
+from rsdata.shards.reading import Piece, pieces_of
 from rsdata.shards.statistics import BandAccumulator
 from rsdata.shards.values import decode, encode
 
@@ -81,6 +83,10 @@ class Shard:
         """Bands (y, x) of one key at native resolution, as stored."""
         return self._store.read(key)
 
+    def pieces(self, keys: Sequence[str], bands: Sequence[str]) -> AbstractContextManager[Iterable[Piece]]:
+        """Where the pixels of many keys lie, without copies if the format allows; see ``PieceStore``."""
+        return pieces_of(self._store, keys, bands)
+
 
 def open_shard(path: Path) -> Shard:
     """Open a shard by the manifest that lies in its folder.
@@ -96,8 +102,7 @@ def write_part(folder: Path, patches: Mapping[str, Mapping[str, np.ndarray]]) ->
     Raises: ShardError as ``write_lmdb``.
     """
     keys = sorted(patches, key=str.encode)
-    size = sum(sum(pixels.nbytes + 128 for pixels in patches[key].values()) + 64 for key in keys)
-    return write_lmdb(folder, ((key, encode(patches[key])) for key in keys), count=len(keys), value_bytes=size)
+    return write_lmdb(folder, ((key, encode(patches[key])) for key in keys))
 
 
 def pack(
@@ -112,6 +117,7 @@ def pack(
     labels: Sequence[LabelClass],
     unlabeled_codes: Sequence[int],
     recipe_sha256: str,
+    split: SplitInfo | None = None,
     advance: Callable[[int], None] = lambda n: None,
 ) -> ShardManifest:
     """Merge scene parts into one LMDB shard with manifest, index and the train split's statistics.
@@ -124,6 +130,7 @@ def pack(
         sensors: what the values hold.
         offsets: band to the distinct offsets of the source products, counts.
         quantification: counts per unit of reflectance.
+        split: how the splits were made.
         advance: called with the number of entries just written.
 
     Raises: ShardError if a key of the index is missing or parts disagree.
@@ -139,7 +146,6 @@ def pack(
 
     with ExitStack() as stack:
         stores = [stack.enter_context(LmdbStore(part)) for part in parts]
-        sizes = [(len(store), (store.path / DATA_FILE).stat().st_size) for store in stores]
 
         def entries() -> Iterator[tuple[str, bytes]]:
             last_key, last_value = "", b""
@@ -158,10 +164,10 @@ def pack(
                 advance(1)
                 yield key, value
 
-        write_lmdb(folder, entries(), count=sum(n for n, _ in sizes), value_bytes=sum(size for _, size in sizes))
+        write_lmdb(folder, entries())
     if missing := sorted(wanted - seen):
         raise ShardError(f"{len(missing)} patches have no pixels, {missing[0]} first; make their scenes again", keys=missing[:10])
-    _write_index(folder / INDEX_FILE, index)
+    write_index(folder / INDEX_FILE, index)
     manifest = ShardManifest(
         name=name,
         format="lmdb",
@@ -183,11 +189,12 @@ def pack(
         ],
         labels=list(labels),
         unlabeled_codes=list(unlabeled_codes),
-        counts={split: int((index["split"] == split).sum()) for split in ("train", "validation", "test")},
+        counts={name: int((index["split"] == name).sum()) for name in ("train", "validation", "test")},
+        split=split,
         keys=len(seen),
-        files=[_artifact(folder, file) for file in (DATA_FILE, INDEX_FILE)],
+        files=[artifact(folder, file) for file in (DATA_FILE, INDEX_FILE)],
     )
-    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_manifest(folder / MANIFEST_FILE, manifest)
     return manifest
 
 
@@ -212,12 +219,18 @@ def _band_info(sensor: Sensor, band: Band, offsets: Sequence[float], quantificat
     )
 
 
-def _artifact(folder: Path, name: str) -> Artifact:
+def artifact(folder: Path, name: str) -> Artifact:
+    """Describe a finished file of a shard."""
     with (folder / name).open("rb") as stream:
         return Artifact(path=name, bytes=(folder / name).stat().st_size, sha256=hashlib.file_digest(stream, "sha256").hexdigest())
 
 
-def _write_index(path: Path, index: pd.DataFrame) -> None:
+def write_manifest(path: Path, manifest: ShardManifest) -> None:
+    path.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def write_index(path: Path, index: pd.DataFrame) -> None:
+    """Write rows of ``ShardIndexRow``, sorted by patch id."""
     schema = arrow_schema(ShardIndexRow)
     rows = index.sort_values("patch_id")
     columns = [pa.array([_plain(v) for v in rows[field.name]], type=field.type) for field in schema]
@@ -233,7 +246,8 @@ def _read_index(path: Path) -> pd.DataFrame:
         rows = pq.read_table(path / INDEX_FILE).select(list(ShardIndexRow.model_fields)).to_pylist()
     except (OSError, pa.ArrowInvalid, KeyError) as error:
         raise ShardError(f"{path / INDEX_FILE} cannot be read ({error}); make the shard again", path=str(path)) from error
-    return pd.DataFrame(rows, columns=list(ShardIndexRow.model_fields)).astype({"s1_key": object})
+    nullable = dict.fromkeys(("s1_key", "reference_map_key", "split"), object)
+    return pd.DataFrame(rows, columns=list(ShardIndexRow.model_fields)).astype(nullable)
 
 
 def _read_manifest(path: Path) -> ShardManifest:
@@ -263,7 +277,7 @@ def verify_shard(path: Path, advance: Callable[[int], None] = lambda n: None) ->
     for file in manifest.files:
         if not (path / file.path).is_file():
             return [f"{file.path} is missing; the shard is incomplete"]
-        found = _artifact(path, file.path)
+        found = artifact(path, file.path)
         if found != file:
             findings.append(
                 f"{file.path} has {found.bytes} bytes and digest {found.sha256[:9]}…; the manifest says {file.bytes} and {file.sha256[:9]}…"
@@ -277,22 +291,21 @@ def verify_shard(path: Path, advance: Callable[[int], None] = lambda n: None) ->
             for split, stated in manifest.counts.items()
             if counted.get(split, 0) != stated
         ]
-        layouts = {
-            sensor: {band.name: (band.dtype, tuple(band.shape)) for band in manifest.bands if band.sensor == sensor} for sensor in SENSORS
-        }
+        layouts: dict[str, dict[str, tuple[object, ...]]] = {}
+        varying = {band.sensor for band in manifest.bands if band.sizes_vary}
+        for band in manifest.bands:
+            layouts.setdefault(band.sensor, {})[band.name] = (band.dtype, None if band.sensor in varying else tuple(band.shape))
         for row in shard.index.itertuples():
-            for sensor, key in ((SENTINEL2.name, row.patch_id), (SENTINEL1.name, row.s1_key), (REFERENCE_MAP.name, row.reference_map_key)):
+            for sensor, key in ((row.sensor, row.patch_id), (SENTINEL1.name, row.s1_key), (REFERENCE_MAP.name, row.reference_map_key)):
                 if key is None:
                     continue
                 try:
-                    found_layout = {name: (str(pixels.dtype), pixels.shape) for name, pixels in shard.read(key).items()}
+                    held = {name: (str(pixels.dtype), pixels.shape) for name, pixels in shard.read(key).items()}
                 except ShardError as error:
                     findings.append(str(error))
                     continue
-                if found_layout != layouts[sensor]:
-                    findings.append(
-                        f"{key} holds {json.dumps({k: str(v) for k, v in found_layout.items()})}, not the bands the manifest states"
-                    )
+                if {name: (dtype, None if sensor in varying else shape) for name, (dtype, shape) in held.items()} != layouts.get(sensor):
+                    findings.append(f"{key} holds {json.dumps({k: str(v) for k, v in held.items()})}, not the bands the manifest states")
             advance(1)
     return findings
 
@@ -302,6 +315,7 @@ def index_rows(patches: pd.DataFrame, s1_keys: Iterable[str | None]) -> pd.DataF
     return pd.DataFrame(
         {
             "patch_id": patches["patch_id"].to_list(),
+            "sensor": SENTINEL2.name,
             "s1_key": pd.Series(list(s1_keys), dtype=object),
             "reference_map_key": [reference_map_id(patch_id) for patch_id in patches["patch_id"]],
             "split": patches["split"].to_list(),
@@ -312,13 +326,17 @@ def index_rows(patches: pd.DataFrame, s1_keys: Iterable[str | None]) -> pd.DataF
 
 __all__ = [
     "FORMATS",
+    "INDEX_FILE",
     "MANIFEST_FILE",
     "LmdbStore",
     "Shard",
     "Store",
+    "artifact",
     "index_rows",
     "open_shard",
     "pack",
     "verify_shard",
+    "write_index",
+    "write_manifest",
     "write_part",
 ]

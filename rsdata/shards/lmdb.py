@@ -1,12 +1,13 @@
 """LMDB shards, as rico-hdl publishes them: key = patch id in UTF-8, value = one safetensors dictionary.
 
 Keys are appended in sorted order and committed in portions of fixed size, so the same content gives the same
-file, whoever made it. What describes the database lies beside it, never inside.
+file, whoever made it and however often the work was interrupted. What describes the database lies beside it, never inside.
 """
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -14,57 +15,99 @@ import lmdb
 import numpy as np
 
 from rsdata.errors import ShardError
+from rsdata.shards.reading import Headers, Piece, pieces_of_values
 from rsdata.shards.values import decode
 
 DATA_FILE = "data.mdb"
-_PAGE_BYTES = 4096
-_COMMIT_BYTES = 64 * 2**20  # values written per transaction; LMDB holds them in memory until then
+_PORTION_BYTES = 16 * 2**20  # values written per transaction; LMDB holds them in memory until then
+_FIRST_MAP_BYTES = 64 * 2**20  # doubled whenever it is full; the file is only as large as what it holds
 
 
-def write_lmdb(folder: Path, items: Iterable[tuple[str, bytes]], *, count: int, value_bytes: int) -> Path:
+class LmdbWriter:
+    """Appends portions of items to one database, each in a transaction of its own.
+
+    The database is opened for each portion and its pages are on the disk when ``append`` returns: whatever happens
+    after that, what was appended stays, and a writer that takes over later makes the same file as one that was never
+    interrupted.
+    """
+
+    def __init__(self, folder: Path, map_bytes: int = _FIRST_MAP_BYTES) -> None:
+        """Args: map_bytes: address space to begin with, doubled whenever the values exceed it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._map_bytes = map_bytes
+
+    def written(self) -> tuple[int, str]:
+        """How many items the database holds, and its last key; (0, "") if there is none yet.
+
+        Raises: ShardError if what lies there is no database.
+        """
+        if not (self.folder / DATA_FILE).is_file():
+            return 0, ""
+        try:
+            with self._open() as env, env.begin() as transaction:
+                cursor = transaction.cursor()
+                return env.stat()["entries"], bytes(cursor.key()).decode() if cursor.last() else ""
+        except lmdb.Error as error:
+            raise ShardError(f"{self.folder / DATA_FILE} is not an LMDB database ({error}); remove {self.folder}") from error
+
+    def append(self, items: Sequence[tuple[str, bytes | memoryview]]) -> None:
+        """Write items whose keys rise and come after those written; on the disk when it returns.
+
+        Raises: ShardError if a key comes twice or out of order, or is longer than LMDB allows; OSError from the system.
+        """
+        while True:
+            try:
+                with self._open() as env, env.begin(write=True) as transaction:
+                    for key, value in items:
+                        if not transaction.put(key.encode(), value, append=True, overwrite=False):
+                            raise ShardError(f"the key {key} comes twice or out of order", key=key)
+                return
+            except lmdb.MapFullError:
+                self._map_bytes *= 2
+            except lmdb.KeyExistsError as error:
+                raise ShardError(f"the key {key} comes twice or out of order", key=key) from error
+            except lmdb.BadValsizeError as error:
+                raise ShardError(f"the key {key} is longer than the 511 bytes LMDB allows", key=key) from error
+            except lmdb.Error as error:
+                raise OSError(error.args[0] if error.args else str(error)) from error
+
+    def _open(self) -> lmdb.Environment:
+        # without ``sync`` of the meta page a crash of the machine may undo the last portion, but never harms those before
+        return lmdb.open(str(self.folder), map_size=self._map_bytes, lock=False, metasync=False)
+
+
+def write_lmdb(folder: Path, items: Iterable[tuple[str, bytes]]) -> Path:
     """Write a new database from items in rising order of their keys' bytes; return its data file.
 
     Args:
         items: (key, value).
-        count, value_bytes: how many items there are at most and the sum of their sizes; they fix the size of the map.
 
-    Raises: ShardError if a key comes twice or out of order, or the items exceed what was announced; OSError from the system.
+    Raises: ShardError if a key comes twice or out of order; OSError from the system.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    map_bytes = (value_bytes + count * 4 * _PAGE_BYTES) // _PAGE_BYTES * _PAGE_BYTES + 2**20
-    last = ""
-    try:
-        with lmdb.open(str(folder), map_size=map_bytes, subdir=True, lock=False, sync=False, metasync=False, writemap=False) as env:
-            transaction, pending = env.begin(write=True), 0
-            try:
-                for key, value in items:
-                    if not transaction.put(key.encode(), value, append=True, overwrite=False):
-                        raise ShardError(f"the key {key} comes after {last}; keys must rise and none may come twice", key=key)
-                    last, pending = key, pending + len(value)
-                    if pending >= _COMMIT_BYTES:
-                        transaction.commit()
-                        transaction, pending = env.begin(write=True), 0
-                transaction.commit()
-            except BaseException:
-                transaction.abort()
-                raise
-            env.sync(True)
-    except lmdb.KeyExistsError as error:
-        raise ShardError(f"a key comes twice or out of order after {last}", key=last) from error
-    except lmdb.MapFullError as error:
-        raise ShardError(f"{folder}: the values exceed the {value_bytes} bytes announced", path=str(folder)) from error
-    except lmdb.Error as error:
-        raise OSError(error.args[0] if error.args else str(error)) from error
+    writer = LmdbWriter(folder)
+    portion: list[tuple[str, bytes | memoryview]] = []
+    size = 0
+    for key, value in items:
+        portion.append((key, value))
+        size += len(value)
+        if size >= _PORTION_BYTES:
+            writer.append(portion)
+            portion, size = [], 0
+    writer.append(portion)
     return folder / DATA_FILE
 
 
 # LMDB forbids opening one database twice in a process, so stores of the same database share it.
 _ENVIRONMENTS: dict[tuple[int, Path], tuple[lmdb.Environment, int]] = {}
-_LOCK = threading.Lock()
+_LOCK = threading.RLock()
+# a child that is forked while another thread holds the lock must not find it held for ever
+os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 
 
 def _acquire(path: Path) -> lmdb.Environment:
-    place = (os.getpid(), path.resolve())
+    """Args: path: resolved."""
+    place = (os.getpid(), path)
     with _LOCK:
         for inherited in [other for other in _ENVIRONMENTS if other[1] == place[1] and other[0] != place[0]]:
             _ENVIRONMENTS.pop(inherited)[0].close()  # came through a fork, where LMDB must not use it
@@ -77,7 +120,7 @@ def _acquire(path: Path) -> lmdb.Environment:
 
 
 def _release(path: Path, pid: int) -> None:
-    place = (pid, path.resolve())
+    place = (pid, path)
     with _LOCK:
         if pid != os.getpid() or place not in _ENVIRONMENTS:
             return
@@ -99,11 +142,13 @@ class LmdbStore:
         if not (path / DATA_FILE).is_file():
             raise ShardError(f"{path} holds no {DATA_FILE}; name the folder of an LMDB shard", path=str(path))
         self.path = path
+        self._resolved = path.resolve()
         self._env: lmdb.Environment | None = None
         self._pid = -1
+        self._headers = Headers()
 
     def __getstate__(self) -> dict[str, object]:
-        return {"path": self.path, "_env": None, "_pid": -1}
+        return self.__dict__ | {"_env": None, "_pid": -1, "_headers": Headers()}
 
     def __enter__(self) -> "LmdbStore":
         return self
@@ -113,20 +158,21 @@ class LmdbStore:
 
     def close(self) -> None:
         if self._env is not None:
-            _release(self.path, self._pid)
+            _release(self._resolved, self._pid)
         self._env = None
 
     @property
     def _open(self) -> lmdb.Environment:
-        if self._env is None or self._pid != os.getpid():
-            try:
-                self._env = _acquire(self.path)
-            except lmdb.Error as error:
-                raise ShardError(
-                    f"{self.path / DATA_FILE} is not an LMDB database ({error}); make the shard again", path=str(self.path)
-                ) from error
-            self._pid = os.getpid()
-        return self._env
+        with _LOCK:
+            if self._env is None or self._pid != os.getpid():
+                try:
+                    self._env = _acquire(self._resolved)
+                except lmdb.Error as error:
+                    raise ShardError(
+                        f"{self.path / DATA_FILE} is not an LMDB database ({error}); make the shard again", path=str(self.path)
+                    ) from error
+                self._pid = os.getpid()
+            return self._env
 
     def __len__(self) -> int:
         return int(self._open.stat()["entries"])
@@ -147,7 +193,7 @@ class LmdbStore:
         with self._open.begin(buffers=False) as transaction:
             value = transaction.get(key.encode())
         if value is None:
-            raise ShardError(f"{self.path} has no key {key}; see its index.parquet for those it has", key=key)
+            raise self._absent(key)
         return bytes(value)
 
     def read(self, key: str) -> Mapping[str, np.ndarray]:
@@ -156,3 +202,23 @@ class LmdbStore:
         Raises: ShardError if the key is not there or its value is damaged.
         """
         return decode(self.read_bytes(key), key)
+
+    @contextmanager
+    def pieces(self, keys: Sequence[str], bands: Sequence[str]) -> Iterator[list[Piece]]:
+        """Memory of the keys' values as they lie in the map, within one transaction; see ``PieceStore``."""
+        _ = self._open  # says in words if it cannot be opened
+        env, pid = _acquire(self._resolved), os.getpid()  # held, so that nobody closes the map while its addresses are in use
+        try:
+            with env.begin(buffers=True) as transaction:
+                values: list[memoryview] = []
+                for key in keys:
+                    value = transaction.get(key.encode())
+                    if value is None:
+                        raise self._absent(key)
+                    values.append(value)
+                yield pieces_of_values(values, keys, self._headers)
+        finally:
+            _release(self._resolved, pid)
+
+    def _absent(self, key: str) -> ShardError:
+        return ShardError(f"{self.path} has no key {key}; see its index.parquet for those it has", key=key)

@@ -8,6 +8,7 @@ between steps are records and paths, never arrays.
 from rsdata.records import AuditFinding, Download, Failure, FindingExample, RemoteProduct, SplitAudit, SplitInfo, SplitPair
 from rsdata.steps.auditing import audit_table, conditions_met, parse_conditions
 from rsdata.steps.converting import Conversion, convert_dataset, known_datasets
+from rsdata.steps.benching import bench_shard
 from rsdata.steps.correction import (
     check_sen2cor,
     correct_scene,
@@ -57,6 +58,7 @@ __all__ = [
     "assign_splits",
     "assign_table",
     "audit_table",
+    "bench_shard",
     "caption_patches",
     "check_sen2cor",
     "conditions_met",

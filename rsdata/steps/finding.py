@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from rsdata import scenes
+from rsdata import scenes, splits
 from rsdata.errors import RsdataError, SceneError
 from rsdata.recipe import Recipe
 from rsdata.records import (
@@ -44,8 +44,9 @@ class Found:
 def find_scenes(recipe: Recipe, workspace: Workspace) -> Found:
     """Open every product's metadata and pair the two sensors; what cannot be opened is a failure, not the end.
 
-    Raises: SceneError if not one usable Sentinel-2 product is left and none failed.
+    Raises: SceneError if not one usable Sentinel-2 product is left and none failed; SplitError if the recipe's split cannot be.
     """
+    splits.strategy_of(recipe.split)  # a wrong option is told before hours of work, not after
     inputs = locate_inputs(recipe, workspace)
     limits = recipe.scenes
     max_gap_h, prefer, resample = (limits.max_s1_gap_h, limits.prefer_s1_orbit, limits.resample_sentinel1) if limits else (72, None, False)

@@ -1,0 +1,24 @@
+"""Published datasets of GeoTIFFs to shards: a description, a plan of every value, then bytes.
+
+``specs`` say what a dataset looks like, ``planning`` lists its values, ``reading`` turns their files into bytes (most of
+them without GDAL, see ``tiff``), and ``writing`` puts these into a shard that an interrupted run can go on with.
+"""
+
+from rsdata.shards.convert.planning import Plan, plan
+from rsdata.shards.convert.specs import DatasetSpec, Option, known_datasets, load_spec
+from rsdata.shards.convert.writing import WRITERS, Conversion, Labelling, ShardWriter, convert, digest_of
+
+__all__ = [
+    "WRITERS",
+    "Conversion",
+    "DatasetSpec",
+    "Labelling",
+    "Option",
+    "Plan",
+    "ShardWriter",
+    "convert",
+    "digest_of",
+    "known_datasets",
+    "load_spec",
+    "plan",
+]

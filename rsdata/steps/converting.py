@@ -1,0 +1,147 @@
+"""Published datasets, in the folders they were published in, as one shard."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rsdata import shards
+from rsdata.errors import CatalogError, ShardError, WorkspaceError
+from rsdata.labels import load_nomenclature
+from rsdata.shards import convert
+from rsdata.shards.convert import Conversion
+from rsdata.workspace import file_sha256
+
+try:
+    import fcntl
+except ImportError:  # not on Windows; there nothing stops two conversions into one folder
+    fcntl = None  # type: ignore[assignment]
+
+_LABEL_COLUMNS = ["patch_id", "split", "labels", "s1_name"]  # of the table published with BigEarthNet v2
+_NOMENCLATURE = "bigearthnet-19"  # of its labels
+
+
+__all__ = ["Conversion", "convert_dataset", "known_datasets"]
+
+
+def known_datasets() -> list[str]:
+    return convert.known_datasets()
+
+
+def convert_dataset(
+    dataset: str,
+    folders: Mapping[convert.Option, Path],
+    target: Path,
+    *,
+    format: str = "lmdb",
+    workers: int | None = None,
+    metadata: Path | None = None,
+    skip_damaged: bool = False,
+    advance: Callable[[int], None] = lambda n: None,
+) -> Conversion:
+    """Write a dataset as a shard; what an interrupted run had written is not written again.
+
+    The shard grows in a hidden folder beside the target and gets its name once it is whole. A target that was made from
+    the same dataset before is left as it is.
+
+    Args:
+        dataset: name of a known dataset, or a YAML file that describes one.
+        folders: option such as ``s1-dir`` to the folder it names; any subset of those the dataset has.
+        metadata: table with splits and labels as published with BigEarthNet v2.
+
+    Raises: ShardError if files are damaged or keys clash; RecipeError if there is no such dataset; WorkspaceError if the
+        target cannot be written.
+    """
+    plan = convert.plan(convert.load_spec(dataset), folders)
+    labelling = None if metadata is None else _labelling(metadata)
+    digest = convert.digest_of(plan, labelling)
+    target = target.absolute()
+    aside = target.with_name(f".{target.name}.part")
+    if (target / shards.MANIFEST_FILE).is_file():
+        with shards.open_shard(target) as shard:
+            made = shard.manifest
+        if made.recipe_sha256 == digest and made.format == format and (skip_damaged or not made.left_out):
+            advance(len(plan.values))
+            return Conversion(made, resumed_after=made.keys)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ShardError(f"{target} holds something else already; name a folder that does not exist yet", path=str(target))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(target.with_name(f".{target.name}.lock")):
+            done = convert.convert(
+                plan,
+                aside,
+                format=format,
+                workers=workers or os.cpu_count() or 1,
+                skip_damaged=skip_damaged,
+                labelling=labelling,
+                advance=advance,
+            )
+            _sync(*aside.iterdir(), aside)
+            if target.is_dir():
+                target.rmdir()  # empty, as was seen above
+            aside.replace(target)
+            _sync(target.parent)
+    except OSError as error:
+        if isinstance(error, WorkspaceError):
+            raise
+        raise WorkspaceError(
+            f"{target} cannot be written: {error.strerror or error}; free space and run the same command again, which goes on from there",
+            path=str(target),
+        ) from error
+    return done
+
+
+def _labelling(metadata: Path) -> convert.Labelling:
+    """Splits and labels of a table as published with BigEarthNet v2.
+
+    Raises: CatalogError if it cannot be read or lacks a column.
+    """
+    try:
+        table = pq.read_table(metadata, columns=_LABEL_COLUMNS).to_pandas()
+    except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        raise CatalogError(
+            f"{metadata} is no table with the columns {', '.join(_LABEL_COLUMNS)} ({error}); give the metadata.parquet of BigEarthNet v2",
+            path=str(metadata),
+        ) from error
+    if missing := [name for name in _LABEL_COLUMNS if name not in table]:
+        raise CatalogError(
+            f"{metadata} has no column {', '.join(missing)}; give the metadata.parquet of BigEarthNet v2", path=str(metadata)
+        )
+    nomenclature = load_nomenclature(_NOMENCLATURE)
+    return convert.Labelling(table, nomenclature.classes, nomenclature.unlabeled_codes, file_sha256(metadata))
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a lock that ends with this process, however it ends.
+
+    Raises: WorkspaceError if another process holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    with path.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise WorkspaceError(
+                f"another conversion into {path.parent} is under way, see {path.name}; wait for it", path=str(path)
+            ) from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _sync(*paths: Path) -> None:
+    """Bring files, or the entries of folders, to the disk."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
