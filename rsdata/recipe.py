@@ -136,7 +136,8 @@ class Ratios(Part):
     @model_validator(mode="after")
     def _whole(self) -> "Ratios":
         if abs(self.train + self.validation + self.test - 1) > 1e-6:
-            raise ValueError(f"the ratios {self.train}, {self.validation} and {self.test} sum to {sum(self.values()):g}; they must sum to 1")
+            said = ", ".join(f"{each:g}" for each in self.values())
+            raise ValueError(f"the ratios {said} sum to {sum(self.values()):g}; they must sum to 1")
         return self
 
     def values(self) -> tuple[float, float, float]:
@@ -188,7 +189,8 @@ class Captions(Part):
 class Shards(Part):
     """How pixels are packed."""
 
-    format: str = "lmdb"
+    format: Literal["lmdb", "zarr"] = "lmdb"
+    compression: Literal["none", "zstd", "blosc"] = Field("none", description="of each value; compressed ones read slower")
 
 
 class Training(Part):

@@ -5,6 +5,8 @@ class TestFrame(SplitStrategyTests):
 """
 
 import itertools
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,11 +20,13 @@ import shapely
 from affine import Affine
 
 from rsdata.captions import captioner_for, check_caption, facts_digest
-from rsdata.errors import LabelError, SplitError
+from rsdata.errors import LabelError, ShardError, SplitError
 from rsdata.labels import Area, LabelLayer, label_source, load_nomenclature
 from rsdata.recipe import Captions, Labels, SplitPart
 from rsdata.records import SEASONS, SPLITS, ClassShare, PatchFacts
-from rsdata.splits import assign
+from rsdata.shards import compression_of, open_shard, repack, verify_shard
+from rsdata.shards.reading import BatchPlan
+from rsdata.splits import STRATEGIES, assign, divide, strategy_of
 
 SCENES = (
     "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP",
@@ -37,11 +41,14 @@ class SplitStrategyTests:
 
     strategy: str
     options: ClassVar[dict[str, object]] = {}
-    keeps_places_together = True  # False for strategies that divide by time
+    keeps_places_together = True  # False for strategies that divide by time, or as somebody else did
+    needs: ClassVar[tuple[str, ...]] = ()  # columns beside patch_id
+    draws_lots = False  # whether another seed gives another split
+    gives: ClassVar[tuple[str, ...]] = SPLITS  # what the table below is divided into
 
     @pytest.fixture
     def part(self) -> SplitPart:
-        return SplitPart.model_validate({"strategy": self.strategy, **self.options})
+        return SplitPart.model_validate({"strategy": self.strategy, "options": self.options})
 
     @pytest.fixture
     def table(self) -> pd.DataFrame:
@@ -52,17 +59,35 @@ class SplitStrategyTests:
         country = ["Austria" if col < 45 else "Germany" for _ in SCENES for col, _ in cells]
         return pd.DataFrame({"patch_id": ids, "labels": labels, "country": country}, index=range(len(ids), 0, -1))
 
-    def test_every_patch_gets_a_known_split_under_its_own_index(self, table, part):
-        split = assign(table, part)
-        assert split.index.equals(table.index)
-        assert set(split) <= set(SPLITS)
+    def test_it_is_called_by_its_short_name(self, part):
+        assert isinstance(strategy_of(part), STRATEGIES[self.strategy])
 
-    def test_no_split_of_a_whole_tile_is_empty(self, table, part):
-        assert set(assign(table, part)) == set(SPLITS)
+    def test_every_patch_gets_a_known_split_under_its_own_index(self, table, part):
+        divided = divide(table, part)
+        assert divided.split.index.equals(table.index)
+        assert set(divided.split.dropna()) == set(self.gives)
+        assert divided.split.notna().all() or divided.drop_reason is not None
+        assert divided.split.notna().mean() > 0.5
+
+    def test_it_says_what_it_did(self, table, part):
+        info = divide(table, part).info
+        assert (info.strategy, info.seed) == (self.strategy, 0)
+        assert set(info.options) == set(STRATEGIES[self.strategy].model_fields)
+        assert (info.leaks is not None) == (self.strategy == "random")
 
     def test_order_of_the_rows_does_not_matter(self, table, part):
         shuffled = table.sample(frac=1, random_state=7)
         pd.testing.assert_series_equal(assign(shuffled, part).sort_index(), assign(table, part).sort_index())
+
+    def test_a_seed_gives_one_split_and_another_seed_another(self, table, part):
+        other = part.model_copy(update={"seed": 1})
+        first = assign(table, part)
+        assert assign(table, part).equals(first)
+        assert assign(table, other).equals(first) != self.draws_lots
+
+    def test_the_index_of_the_table_plays_no_part(self, table, part):
+        expected = assign(table, part).tolist()
+        assert assign(table.set_axis([0] * len(table)), part).tolist() == expected
 
     def test_the_table_is_left_as_it_was(self, table, part):
         before = table.copy(deep=True)
@@ -71,9 +96,9 @@ class SplitStrategyTests:
 
     def test_all_dates_of_a_place_share_one_split(self, table, part):
         if not self.keeps_places_together:
-            pytest.skip("this strategy divides by time")
+            pytest.skip("this strategy divides by time, or as somebody else did")
         place = table["patch_id"].str[-12:]  # tile, column and row
-        assert assign(table, part).groupby(place).nunique().eq(1).all()
+        assert assign(table, part).fillna("dropped").groupby(place).nunique().eq(1).all()
 
     def test_an_empty_table_gives_an_empty_split(self, table, part):
         assert len(assign(table.iloc[:0], part)) == 0
@@ -81,6 +106,16 @@ class SplitStrategyTests:
     def test_a_table_without_ids_is_refused(self, table, part):
         with pytest.raises(SplitError, match="no column `patch_id`"):
             assign(table.drop(columns="patch_id"), part)
+
+    def test_a_column_it_needs_is_asked_for(self, table, part):
+        for name in self.needs:
+            with pytest.raises(SplitError, match=f"needs the column `{name}`"):
+                assign(table.drop(columns=name), part)
+
+    def test_an_unknown_option_is_refused_with_the_known_ones(self, part):
+        wrong = part.model_copy(update={"options": {**part.options, "no_such_option": 1}})
+        with pytest.raises(SplitError, match=f"strategy '{self.strategy}' has no option `no_such_option`; known are "):
+            strategy_of(wrong)
 
 
 def facts(classes: dict[str, float], **changes: object) -> PatchFacts:
@@ -255,3 +290,88 @@ class LabelSourceTests:
         assert files
         assert all(file.is_file() for file in files)
         assert all(file == path or path.parent in file.parents for file in files)
+
+
+class ShardFormatTests:
+    """What holds for every format and compression of shards."""
+
+    format: str
+    compression: str = "none"
+
+    @pytest.fixture
+    def shard(self, lmdb_shard: Path, tmp_path: Path) -> Path:
+        """The shard ``lmdb_shard`` in this format."""
+        folder = tmp_path / "packed"
+        folder.mkdir()
+        repack([lmdb_shard], folder, format=self.format, compression=compression_of(self.compression))
+        return folder
+
+    def test_every_value_comes_back_to_the_bit(self, shard, lmdb_shard):
+        with open_shard(shard) as here, open_shard(lmdb_shard) as there:
+            assert list(here.keys()) == list(there.keys())
+            for key in there.keys():  # noqa: SIM118
+                assert here.read_bytes(key) == there.read_bytes(key)
+                assert {band: pixels.dtype for band, pixels in here.read(key).items()} == {b: p.dtype for b, p in there.read(key).items()}
+
+    def test_its_manifest_says_the_same_but_for_codec_and_files(self, shard, lmdb_shard):
+        own = {"format", "codec", "files"}
+        with open_shard(shard) as here, open_shard(lmdb_shard) as there:
+            assert here.manifest.model_dump(exclude=own) == there.manifest.model_dump(exclude=own)
+            assert here.manifest.format == self.format
+            assert here.manifest.codec.endswith("" if self.compression == "none" else f"+{self.compression}")
+            pd.testing.assert_frame_equal(here.index, there.index)
+
+    def test_it_is_found_to_be_as_its_manifest_says(self, shard):
+        assert verify_shard(shard) == []
+
+    def test_batches_are_those_of_any_other_format(self, shard, lmdb_shard):
+        plan = BatchPlan(
+            ("VV", "B05", "B02"), mean=(-12.0, 900.0, 800.0), std=(5.0, 300.0, 250.0), nodata=(float("nan"), 0, 0), side_px=120
+        )
+        batches = []
+        for folder in (shard, lmdb_shard):
+            with open_shard(folder) as opened:
+                rows = opened.index[opened.index["s1_key"].notna()]
+                out = np.zeros((len(rows), 3, 120, 120), np.float32)
+                upright = np.zeros(len(rows), np.int64)
+                for column, bands in (("patch_id", ["B05", "B02"]), ("s1_key", ["VV"])):
+                    with opened.pieces(rows[column].tolist(), bands) as pieces:
+                        assert plan.fill(pieces, bands, out, upright) == []
+                batches.append(out)
+        np.testing.assert_array_equal(*batches)
+
+    def test_back_in_lmdb_it_is_the_same_file(self, shard, lmdb_shard, tmp_path):
+        (tmp_path / "back").mkdir()
+        repack([shard], tmp_path / "back", format="lmdb")
+        for name in ("data.mdb", "index.parquet", "manifest.json"):
+            assert (tmp_path / "back" / name).read_bytes() == (lmdb_shard / name).read_bytes()
+
+    def test_the_same_shard_gives_the_same_bytes(self, shard, lmdb_shard, tmp_path):
+        (tmp_path / "again").mkdir()
+        repack([lmdb_shard], tmp_path / "again", format=self.format, compression=compression_of(self.compression))
+        for path in (path for path in shard.rglob("*") if path.is_file() and path.name != "lock.mdb"):
+            assert (tmp_path / "again" / path.relative_to(shard)).read_bytes() == path.read_bytes()
+
+    def test_a_key_that_is_not_there_is_named(self, shard):
+        with open_shard(shard) as opened, pytest.raises(ShardError, match=r"has no key S9; see its index.parquet"):
+            opened.read("S9")
+
+    def test_it_reads_on_in_another_process(self, shard):
+        with open_shard(shard) as opened:
+            key = next(opened.keys())
+            expected = opened.read_bytes(key)
+            for method in ("fork", "spawn"):
+                with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
+                    assert pool.submit(opened.read_bytes, key).result() == expected
+
+    def test_damage_to_any_file_is_found(self, shard):
+        with open_shard(shard) as opened:
+            files = [item.path for item in opened.manifest.files]
+        for name in files:
+            content = (shard / name).read_bytes()
+            (shard / name).write_bytes(
+                content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1 :]
+            )
+            assert any(name in finding for finding in verify_shard(shard))
+            (shard / name).write_bytes(content)
+        assert verify_shard(shard) == []

@@ -192,12 +192,13 @@ def test_what_is_no_shard_is_refused_in_words(tmp_path, shard):
 
 
 def test_the_golden_lmdb_of_the_field_reads_and_our_values_have_its_bytes(shared_data):
-    golden = LmdbStore(shared_data / "bigearthnet_v2" / "rico_hdl_golden_lmdb")
     folder = shared_data / "bigearthnet_v2" / "tiffs"
-    keys = list(golden.keys())
+    with LmdbStore(shared_data / "bigearthnet_v2" / "rico_hdl_golden_lmdb") as golden:
+        keys = list(golden.keys())
+        values = {key: golden.read_bytes(key) for key in keys}
+        bands_of = {key: golden.read(key) for key in keys}
     assert keys == ["S1A_IW_GRDH_1SDV_20170613T165043_33UUP_70_48", f"{SCENE}_75_43"]
-    for key in keys:
-        bands = golden.read(key)
+    for key, bands in bands_of.items():
         assert len(bands) == (2 if key.startswith("S1") else 12)
         for name, pixels in bands.items():
             (tiff,) = folder.glob(f"*/*/{key}/{key}_{name}.tif")
@@ -205,4 +206,4 @@ def test_the_golden_lmdb_of_the_field_reads_and_our_values_have_its_bytes(shared
                 source = raster.read(1)
             assert source.dtype == pixels.dtype
             assert np.array_equal(source, pixels)
-        assert encode(bands) == golden.read_bytes(key)
+        assert encode(bands) == values[key]

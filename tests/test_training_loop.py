@@ -74,6 +74,7 @@ def make_shard(patches: Mapping[str, int], *, classes: tuple[str, ...] = ("Pastu
         labels = [classes[1] if water else classes[0]]
         rows.append((patch_id, s1_key, f"{patch_id}_reference_map", split, labels))
     index = pd.DataFrame(rows, columns=["patch_id", "s1_key", "reference_map_key", "split", "labels"]).astype({"s1_key": object})
+    index.insert(1, "sensor", SENTINEL2.name)
     train_keys = index.loc[index["split"] == "train", ["patch_id", "s1_key"]].to_numpy().ravel()
     statistics = {
         band: np.concatenate([values[key][band].ravel() for key in train_keys if band in values[key]]).astype(float)

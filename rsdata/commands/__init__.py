@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from rsdata import __version__
-from rsdata.commands import convert, dataset, scenes, shards, split
+from rsdata.commands import convert, dataset, repack, scenes, split
 from rsdata.commands.console import out
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app.add_typer(dataset.app)
 app.add_typer(convert.app)
 app.add_typer(scenes.app, name="scenes")
 app.add_typer(split.app, name="split")
-app.add_typer(shards.app, name="shards")
+app.add_typer(repack.app, name="shards")  # the app of ``shards``, with verbs that write added
 
 
 @app.callback(invoke_without_command=True)

@@ -15,6 +15,7 @@ import lmdb
 import numpy as np
 
 from rsdata.errors import ShardError
+from rsdata.shards.compression import Compression
 from rsdata.shards.reading import Headers, Piece, pieces_of_values
 from rsdata.shards.values import decode
 
@@ -134,8 +135,10 @@ def _release(path: Path, pid: int) -> None:
 class LmdbStore:
     """Read access to one database; opened on first use, again in every process that inherits it."""
 
-    def __init__(self, path: Path) -> None:
-        """Args: path: the folder that holds ``data.mdb``.
+    def __init__(self, path: Path, compression: Compression | None = None) -> None:
+        """Args:
+            path: the folder that holds ``data.mdb``.
+            compression: of its values.
 
         Raises: ShardError if there is none.
         """
@@ -146,6 +149,7 @@ class LmdbStore:
         self._env: lmdb.Environment | None = None
         self._pid = -1
         self._headers = Headers()
+        self._codec = compression.codec() if compression else None
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_env": None, "_pid": -1, "_headers": Headers()}
@@ -189,12 +193,23 @@ class LmdbStore:
                 yield bytes(key).decode()
 
     def read_bytes(self, key: str) -> bytes:
-        """Raises: ShardError if the key is not there."""
+        """The safetensors dictionary of a key.
+
+        Raises: ShardError if the key is not there or its value is damaged.
+        """
         with self._open.begin(buffers=False) as transaction:
             value = transaction.get(key.encode())
         if value is None:
             raise self._absent(key)
-        return bytes(value)
+        return self._unpacked(bytes(value), key)
+
+    def _unpacked(self, value: bytes, key: str) -> bytes:
+        if self._codec is None:
+            return value
+        try:
+            return bytes(self._codec.decode(value))
+        except (RuntimeError, ValueError) as error:
+            raise ShardError(f"the value of {key} cannot be decompressed ({error}); make the shard again", key=key) from error
 
     def read(self, key: str) -> Mapping[str, np.ndarray]:
         """Bands (y, x) of one key.
@@ -215,7 +230,7 @@ class LmdbStore:
                     value = transaction.get(key.encode())
                     if value is None:
                         raise self._absent(key)
-                    values.append(value)
+                    values.append(memoryview(self._unpacked(bytes(value), key)) if self._codec else value)
                 yield pieces_of_values(values, keys, self._headers)
         finally:
             _release(self._resolved, pid)

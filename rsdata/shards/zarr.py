@@ -10,6 +10,7 @@ import mmap
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,6 @@ from typing import Any
 import google_crc32c
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import zarr
 from zarr.codecs import BloscCodec, ZstdCodec
 from zarr.errors import ZarrUserWarning
@@ -26,12 +26,14 @@ from zarr.errors import ZarrUserWarning
 from rsdata.errors import CatalogError, GridError, ShardError
 from rsdata.grid import Tile, corners
 from rsdata.records import BandInfo, PatchId
-from rsdata.sensors import REFERENCE_MAP, SENTINEL1, SENTINEL2
+from rsdata.sensors import SENTINEL2
 from rsdata.shards.compression import NAMES, Compression
+from rsdata.shards.manifest import keys_of, read_index
+from rsdata.shards.reading import Layout, Piece, Plane
+from rsdata.shards.values import encode
 
 METADATA_FILE = "zarr.json"
 PIXELS = "pixels"  # the array of each group
-_INDEX_FILE = "index.parquet"  # written beside the groups by whoever packs the shard
 _FILE_BYTES = 128 * 2**20  # pixels per file of a shard; a writer holds one file in memory
 _NO_CHUNK = 2**64 - 1  # place of a chunk that is not stored, as all of it is the fill value
 _MOST_MAPPED = 256  # files held open at a time
@@ -155,16 +157,6 @@ def _consolidate(folder: Path, path: str) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Consolidated metadata is currently not part", ZarrUserWarning)
         zarr.consolidate_metadata(folder, path=path or None, zarr_format=3)
-
-
-def keys_of(index: pd.DataFrame, sensor: str) -> list[str | None]:
-    """The key each patch of an index has for a sensor's bands, None where it has none."""
-    beside = {SENTINEL1.name: "s1_key", REFERENCE_MAP.name: "reference_map_key"}.get(sensor)
-    others = index[beside] if beside else [None] * len(index)
-    return [
-        patch_id if of == sensor else other if isinstance(other, str) else None
-        for patch_id, of, other in zip(index["patch_id"], index["sensor"], others, strict=True)
-    ]
 
 
 def _stacked(values: Mapping[str, np.ndarray], key: str, group: Group) -> np.ndarray:
@@ -348,18 +340,26 @@ class _Pixels:
         return ShardError(f"{self.folder}, patch {row}: {why}; the shard is damaged, make it again", path=str(self.folder), row=row)
 
 
+def _layout(names: Sequence[str], pixels: _Pixels) -> Layout:
+    """Where the bands lie in a chunk."""
+    _, height, width = pixels.chunk_shape
+    plane_bytes = height * width * pixels.dtype.itemsize
+    dtype = pixels.dtype.newbyteorder("=").name
+    return Layout({name: Plane(number * plane_bytes, dtype, (height, width)) for number, name in enumerate(names)})
+
+
 class ZarrStore:
     """Read access to a Zarr shard by key; files are mapped on first use, again in every process that gets the store."""
 
     def __init__(self, path: Path) -> None:
-        """Args: path: the folder of the shard, with ``index.parquet``.
+        """Args: path: the folder of the shard, with its index.
 
         Raises: ShardError if there is no such shard or its groups are not as rsdata writes them.
         """
         if not (path / METADATA_FILE).is_file():
             raise ShardError(f"{path} holds no {METADATA_FILE}; name the folder of a Zarr shard", path=str(path))
         self.path = path
-        index = pq.read_table(path / _INDEX_FILE, columns=["patch_id", "sensor", "s1_key", "reference_map_key"]).to_pandas()
+        index = read_index(path)
         self._mapped: OrderedDict[Path, tuple[mmap.mmap, np.ndarray]] = OrderedDict()
         self._groups: dict[str, list[tuple[list[str], _Pixels]]] = {}
         for folder in sorted(child.parent for child in path.glob(f"*/{METADATA_FILE}")):
@@ -371,6 +371,11 @@ class ZarrStore:
                     f"{folder} holds {pixels.shape[:2]} patches and bands; expected {(len(index), len(names))}", path=str(folder)
                 )
             self._groups.setdefault(sensor, []).append((names, pixels))
+        self._layouts = {
+            (sensor, number): _layout(names, pixels)
+            for sensor, groups in self._groups.items()
+            for number, (names, pixels) in enumerate(groups)
+        }
         self._place: dict[str, tuple[str, int]] = {}
         for sensor in self._groups:
             for row, key in enumerate(keys_of(index, sensor)):
@@ -403,13 +408,34 @@ class ZarrStore:
 
         Raises: ShardError if the key is not there or its chunk is damaged.
         """
-        if key not in self._place:
-            raise ShardError(f"{self.path} has no key {key}; see its index.parquet for those it has", key=key)
-        sensor, row = self._place[key]
+        sensor, row = self._place_of(key)
         found: dict[str, np.ndarray] = {}
         for names, pixels in self._groups[sensor]:
             found.update(zip(names, pixels.read(row), strict=True))
         return found
+
+    def read_bytes(self, key: str) -> bytes:
+        """The same as a safetensors dictionary."""
+        return encode(self.read(key))
+
+    @contextmanager
+    def pieces(self, keys: Sequence[str], bands: Sequence[str]) -> Iterator[list[Piece]]:
+        """Memory of the keys' chunks, as they lie in their files where nothing compresses them; see ``PieceStore``."""
+        wanted = set(bands)
+        gathered: dict[tuple[str, int], tuple[list[int], list[np.ndarray]]] = {}
+        for place, key in enumerate(keys):
+            sensor, row = self._place_of(key)
+            for number, (names, pixels) in enumerate(self._groups[sensor]):
+                if wanted.intersection(names):
+                    rows, memory = gathered.setdefault((sensor, number), ([], []))
+                    rows.append(place)
+                    memory.append(np.ascontiguousarray(pixels.read(row)).reshape(-1).view(np.uint8))
+        yield [Piece(self._layouts[of], np.array(rows), memory) for of, (rows, memory) in gathered.items()]
+
+    def _place_of(self, key: str) -> tuple[str, int]:
+        if key not in self._place:
+            raise ShardError(f"{self.path} has no key {key}; see its index.parquet for those it has", key=key)
+        return self._place[key]
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -7,8 +7,18 @@ between steps are records and paths, never arrays.
 
 from rsdata.records import AuditFinding, Download, Failure, FindingExample, RemoteProduct, SplitAudit, SplitInfo, SplitPair
 from rsdata.steps.auditing import audit_table, conditions_met, parse_conditions
-from rsdata.steps.converting import Conversion, convert_dataset, known_datasets
 from rsdata.steps.benching import bench_shard
+from rsdata.steps.compressing import (
+    TILE_PX,
+    CompressedCube,
+    Point,
+    compress_cubes,
+    measure_cubes,
+    plot_points,
+    rate_distortion,
+    video_settings,
+)
+from rsdata.steps.converting import Conversion, convert_dataset, known_datasets
 from rsdata.steps.correction import (
     check_sen2cor,
     correct_scene,
@@ -36,12 +46,15 @@ from rsdata.steps.finding import Found, find_scenes, scenes_at_once
 from rsdata.steps.inputs import Inputs, locate_inputs, make_inputs
 from rsdata.steps.looking import inspect_scene, open_workspace, shard_info, summarize_scene, verify_shard
 from rsdata.steps.receipts import Outcome, failure
+from rsdata.steps.repacking import choose_patches, repack_shards
 from rsdata.steps.report import write_report
 from rsdata.steps.scene import assess_scene, cut_scene, label_scene, register_scene, s1_processing
 from rsdata.workspace import Workspace
 
 __all__ = [
+    "TILE_PX",
     "AuditFinding",
+    "CompressedCube",
     "Conversion",
     "Download",
     "Failure",
@@ -49,6 +62,7 @@ __all__ = [
     "Found",
     "Inputs",
     "Outcome",
+    "Point",
     "RemoteProduct",
     "SplitAudit",
     "SplitInfo",
@@ -61,6 +75,8 @@ __all__ = [
     "bench_shard",
     "caption_patches",
     "check_sen2cor",
+    "choose_patches",
+    "compress_cubes",
     "conditions_met",
     "convert_dataset",
     "correct_scene",
@@ -80,13 +96,17 @@ __all__ = [
     "locate_inputs",
     "make_inputs",
     "make_sen2cor_options",
+    "measure_cubes",
     "open_workspace",
     "pack_shards",
     "parse_conditions",
+    "plot_points",
     "product_query",
     "public_product",
+    "rate_distortion",
     "read_training",
     "register_scene",
+    "repack_shards",
     "s1_processing",
     "scenes_at_once",
     "search_products",
@@ -98,6 +118,7 @@ __all__ = [
     "uncorrected_products",
     "verify_dataset",
     "verify_shard",
+    "video_settings",
     "write_manifest",
     "write_report",
 ]

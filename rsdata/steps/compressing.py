@@ -4,13 +4,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rsdata.errors import ShardError
 from rsdata.shards.video import Clip, VideoSettings, quality
 from rsdata.shards.video.choosing import encode_any
-from rsdata.shards.video.datasets import Series, StoreWriter, open_series, settings_for, sizes
+from rsdata.shards.video.datasets import StoreWriter, open_series, settings_for, sizes
 from rsdata.shards.video.isolation import run_isolated
 from rsdata.shards.video.quality import Quality
 
@@ -37,6 +38,14 @@ class Point:
     name: str  # of the variable
     settings: str
     quality: Quality
+
+
+def video_settings(*, mode: str, **given: Any) -> VideoSettings:
+    """Settings as a user names them.
+
+    Raises: ShardError if one is wrong.
+    """
+    return VideoSettings(mode=mode, **given)  # type: ignore[arg-type]
 
 
 def compress_cubes(
@@ -88,7 +97,8 @@ def compress_cubes(
         advance(1)
     if failed:
         raise ShardError(
-            f"{len(failed)} of {len(names)} cubes could not be coded; {failed[0]}; {target} was not made, the others lie in {writer.aside.name}",
+            f"{len(failed)} of {len(names)} cubes could not be coded; {failed[0]}; {target} was not made, "
+            f"the others lie in {writer.aside.name}",
             failed=failed,
         )
     writer.finish()
@@ -107,12 +117,14 @@ def compress_cubes(
     ]
 
 
-def measure_cubes(source: Path, compressed: Path, *, nodata: float | None = None, span: float | None = None) -> list[Point]:
+def measure_cubes(
+    source: Path, compressed: Path, *, variables: Sequence[str] = (), nodata: float | None = None, span: float | None = None
+) -> list[Point]:
     """How good a store that ``compress_cubes`` made is, against its source, by decoding it.
 
     Raises: ShardError if either cannot be read or they do not hold the same cubes.
     """
-    true, _ = open_series(source, (), nodata)
+    true, _ = open_series(source, variables, nodata)
     found, _ = open_series(compressed)
     decoded = {each.name: each for each in found}
     if missing := [each.name for each in true if each.name not in decoded or decoded[each.name].array.shape != each.array.shape]:
@@ -195,6 +207,3 @@ def plot_points(points: Sequence[Point], path: Path) -> None:
     axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
-
-
-__all__ = ["CompressedCube", "Point", "Series", "compress_cubes", "measure_cubes", "plot_points", "rate_distortion"]

@@ -1,6 +1,8 @@
 """Published datasets, in the folders they were published in, as one shard."""
 
+import dataclasses
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +57,8 @@ def convert_dataset(
     Raises: ShardError if files are damaged or keys clash; RecipeError if there is no such dataset; WorkspaceError if the
         target cannot be written.
     """
+    if format not in shards.FORMATS:
+        raise ShardError(f"{format!r} is no format to convert to; known are {', '.join(sorted(shards.FORMATS))}", format=format)
     plan = convert.plan(convert.load_spec(dataset), folders)
     labelling = None if metadata is None else _labelling(metadata)
     digest = convert.digest_of(plan, labelling)
@@ -74,13 +78,14 @@ def convert_dataset(
             done = convert.convert(
                 plan,
                 aside,
-                format=format,
                 workers=workers or os.cpu_count() or 1,
                 skip_damaged=skip_damaged,
                 labelling=labelling,
                 advance=advance,
             )
-            _sync(*aside.iterdir(), aside)
+            if format != "lmdb":
+                done = _repacked(done, aside, format)
+            _sync(*aside.rglob("*"), aside)
             if target.is_dir():
                 target.rmdir()  # empty, as was seen above
             aside.replace(target)
@@ -93,6 +98,17 @@ def convert_dataset(
             path=str(target),
         ) from error
     return done
+
+
+def _repacked(done: Conversion, folder: Path, format: str) -> Conversion:
+    """The same shard in another format in its stead: files are read in the order of keys, which only LMDB is written in."""
+    packed = folder.with_name(f"{folder.name}.{format}")
+    shutil.rmtree(packed, ignore_errors=True)  # of a run that was interrupted
+    packed.mkdir()
+    manifest = shards.repack([folder], packed, format=format)
+    shutil.rmtree(folder)
+    packed.replace(folder)
+    return dataclasses.replace(done, manifest=manifest)
 
 
 def _labelling(metadata: Path) -> convert.Labelling:

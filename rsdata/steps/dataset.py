@@ -100,8 +100,6 @@ def pack_shards(units: Sequence[str], recipe: Recipe, workspace: Workspace, adva
     folder = workspace.shards(recipe.shards.format)
 
     def work() -> tuple[list[Path], dict[str, int]]:
-        if recipe.shards.format != "lmdb":
-            raise RecipeError(f"shards.format is {recipe.shards.format!r}; known are {', '.join(sorted(shards.FORMATS))}")
         table = _kept(workspace)
         pairs = [read_pair(unit, workspace) for unit in units]
         quantifications = {pair.s2.quantification for pair in pairs}
@@ -126,6 +124,8 @@ def pack_shards(units: Sequence[str], recipe: Recipe, workspace: Workspace, adva
                 unlabeled_codes=nomenclature.unlabeled_codes,
                 recipe_sha256=recipe.dataset_digest(),
                 split=catalog.read_split_info(workspace.patches),
+                format=recipe.shards.format,
+                compression=shards.compression_of(recipe.shards.compression),
                 advance=advance,
             )
         return [folder / item.path for item in manifest.files] + [folder / shards.MANIFEST_FILE], {"keys": manifest.keys, **manifest.counts}
@@ -239,7 +239,8 @@ def verify_dataset(workspace: Workspace, advance: Callable[[int], None] = lambda
             findings.append(f"{path.name} does not describe exactly the kept patches")
     if catalog.read_table(workspace.quality, PatchMeasures)["patch_id"].tolist() != table["patch_id"].tolist():
         findings.append(f"{workspace.quality.name} does not describe exactly the patches of {workspace.patches.name}")
-    for folder in sorted({(workspace.root / item.path).parent for item in manifest.outputs if item.path.startswith("shards/")}):
+    made = [workspace.root / item.path for item in manifest.outputs if item.path.startswith("shards/")]
+    for folder in sorted(path.parent for path in made if path.name == shards.MANIFEST_FILE):
         with shards.open_shard(folder) as shard:
             if set(shard.index["patch_id"]) != kept:
                 findings.append(f"{folder.relative_to(workspace.root)} does not hold exactly the kept patches")

@@ -18,9 +18,9 @@ from torch.utils.data import Dataset
 from rsdata.errors import TrainingError
 from rsdata.records import SPLITS, BandInfo, ShardManifest
 from rsdata.sensors import REFERENCE_MAP, SENTINEL1
+from rsdata.shards.reading import RESAMPLINGS, SYMMETRIES, BatchPlan, Resampling, pieces_of
 
-_KEY_COLUMNS = {SENTINEL1.name: "s1_key"}  # sensor to the index column with its key; all others lie under the patch id
-_SYMMETRIES = 8  # of a square: four quarter turns, each with and without a mirror
+_RAW = ("uint8", "int16", "uint16", "float32")  # stored types that raw pixels may have
 
 
 class ShardReader(Protocol):
@@ -46,15 +46,17 @@ class Normalisation:
     std: tuple[float, ...]  # per band, in the shard's stored unit, above 0
 
     @classmethod
-    def from_manifest(cls, manifest: ShardManifest, bands: Sequence[str] | None = None) -> "Normalisation":
+    def from_manifest(cls, manifest: ShardManifest, bands: Sequence[str] | None = None, sensor: str | None = None) -> "Normalisation":
         """Take the train split's statistics of the named bands; all spectral and radar bands if none are named.
+
+        Where two sensors of a shard spell their bands alike, ``sensor`` says whose are meant.
 
         A band that is constant over the train split has no spread to divide by; it is divided by 1, so it is 0
         wherever it has that constant.
 
         Raises: TrainingError if a band is unknown, named twice, or has no statistics.
         """
-        known = {band.name: band for band in input_bands(manifest)}
+        known = {band.name: band for band in input_bands(manifest) if sensor in (None, band.sensor)}
         names = tuple(known) if bands is None else tuple(bands)
         check_bands(manifest, names)
         mean, std = [], []
@@ -94,70 +96,88 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
     """Patches of one split, in the order of their ids.
 
     One item is the pixels, (band, y, x) float32 normalised, and the target, (class,) float32 of 0 and 1 in the order
-    of the manifest's label table. Each band is brought to ``input_px`` by nearest neighbour, pixel centre to pixel
-    centre, whatever its resolution. Missing pixels (the band's no-data value, or NaN) become 0, the train mean.
+    of the manifest's label table. Bands come in any order, from any resolution, on one grid of ``input_px``; missing pixels
+    (the band's no-data value, or NaN) become 0, the train mean. See ``BatchPlan`` for the resampling.
 
-    Nothing is kept in memory: against the network's own time, reading is small.
+    Many items are read faster than one: ``PatchLoader`` and torch's own loader ask for whole batches.
     """
 
     def __init__(
         self,
         shard: ShardReader,
-        split: str,
+        split: str | None,
         normalisation: Normalisation | None = None,
         input_px: int = 120,
         augment: bool = False,
         seed: int = 0,
+        *,
+        resampling: Resampling = "nearest",
+        raw: bool = False,
+        sensor: str | None = None,
     ) -> None:
         """Look up the split's patches; no pixel is read yet.
 
         Args:
             shard: an open shard; it is reopened by itself in a loader's worker processes.
-            split: train, validation or test.
+            split: train, validation or test; None for all patches.
             normalisation: bands in order, with mean and std; all bands with the manifest's statistics if absent.
             input_px: side of the square every band is brought to, pixels.
             augment: turn and mirror each patch, anew in every ``epoch``.
             seed: fixes, with ``epoch``, how each patch is turned; not how patches are shuffled.
+            resampling: nearest, bilinear or area.
+            raw: give the stored type (uint16 for Sentinel-2) as it lies, for ``normalise`` on the device: half the bytes to move.
+            sensor: whose bands, where two sensors of a shard spell theirs alike.
 
-        Raises: TrainingError if the split is unknown, a band is missing, a patch lacks its Sentinel-1 twin, the label
-            table is empty, or a patch carries a label that is not in it.
+        Raises: TrainingError if the split is unknown, a band is missing, a patch lacks its Sentinel-1 twin, a patch carries a
+            label that the table does not list, or raw pixels of several types are asked for.
         """
         manifest = shard.manifest
-        if split not in SPLITS:
+        if split is not None and split not in SPLITS:
             raise TrainingError(f"there is no split {split!r}; known are {', '.join(SPLITS)}", split=split)
+        if input_px < 1 or resampling not in RESAMPLINGS:
+            raise TrainingError(f"cannot bring bands to {input_px} px by {resampling!r}; known are {', '.join(RESAMPLINGS)}")
         self.shard = shard
         self.split = split
-        self.normalisation = normalisation or Normalisation.from_manifest(manifest)
+        self.normalisation = normalisation or Normalisation.from_manifest(manifest, sensor=sensor)
         self.input_px = input_px
         self.augment = augment
         self.seed = seed
         self.epoch = 0
-        self.classes = class_names(manifest)
+        self.classes = class_names(manifest) if manifest.labels else []
         check_bands(manifest, self.normalisation.bands)
+        sources = _sources(manifest, self.normalisation.bands, sensor)
 
-        rows = shard.index[shard.index["split"] == split]
+        rows = shard.index if split is None else shard.index[shard.index["split"] == split]
+        main = {source.sensor for source in sources} - {SENTINEL1.name}
+        if main:
+            rows = rows[rows["sensor"].isin(main)]
         self.patch_ids: list[str] = rows["patch_id"].tolist()
-        self.targets = _multi_hot(self.patch_ids, rows["labels"].tolist(), self.classes)
-
-        sources = {band.name: band for band in input_bands(manifest)}
-        columns = [_KEY_COLUMNS.get(sources[band].sensor, "patch_id") for band in self.normalisation.bands]
-        self._keys: dict[str, list[str]] = {column: rows[column].tolist() for column in dict.fromkeys(columns)}
-        for column, keys in self._keys.items():
+        self.targets = _multi_hot(self.patch_ids, rows["labels"].tolist() if self.classes else [[]] * len(rows), self.classes)
+        # the key each patch has for a band, and the bands that lie under it: one look-up for each of these
+        self._keys = [
+            (keys, bands)
+            for keys, bands in (
+                (rows["patch_id"].tolist(), tuple(source.name for source in sources if source.sensor != SENTINEL1.name)),
+                (_radar_keys(rows), tuple(source.name for source in sources if source.sensor == SENTINEL1.name)),
+            )
+            if bands
+        ]
+        for keys, bands in self._keys:
             lacking = [patch for patch, key in zip(self.patch_ids, keys, strict=True) if not isinstance(key, str)]
             if lacking:
-                bands = [band for band, used in zip(self.normalisation.bands, columns, strict=True) if used == column]
                 raise TrainingError(
                     f"{len(lacking)} patches of the {split} split have no {', '.join(bands)}, {lacking[0]} among them; "
                     "leave these bands out or build with `require_s1: true`",
                     bands=bands,
                     patches=lacking,
                 )
-        self._columns = columns
-        # (band, 1, 1), so that one expression normalises a patch
-        self._mean = np.array(self.normalisation.mean, np.float32)[:, None, None]
-        self._std = np.array(self.normalisation.std, np.float32)[:, None, None]
-        self._nodata = np.array([_nodata(sources[band]) for band in self.normalisation.bands], np.float32)[:, None, None]
-        self._nearest: dict[tuple[int, ...], tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]] = {}
+        self._nodata = [_nodata(source) for source in sources]
+        self.dtype: np.dtype[Any] = _raw_dtype(sources, resampling) if raw else np.dtype(np.float32)
+        count = len(sources)
+        mean, std, nodata = ([0.0] * count, [1.0] * count, [float("nan")] * count) if raw else (*self._mean_std(), self._nodata)
+        stored = self.dtype.name if raw else None
+        self._plan = BatchPlan(self.normalisation.bands, mean, std, nodata, input_px, resampling, stored)
+        self._turned: tuple[int, npt.NDArray[np.int64]] | None = None
 
     def __len__(self) -> int:
         return len(self.patch_ids)
@@ -167,41 +187,101 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
 
         Raises: TrainingError if its entry in the shard lacks a band; ShardError if the entry cannot be read.
         """
-        pixels = self._pixels(index)
-        if self.augment:
-            pixels = self._turned(pixels, index)
-        return torch.from_numpy(pixels), torch.from_numpy(self.targets[index])
+        return self.__getitems__([index])[0]
 
-    def _pixels(self, index: int) -> npt.NDArray[np.float32]:
-        entries = {column: self.shard.read(keys[index]) for column, keys in self._keys.items()}
-        pixels = np.empty((len(self._columns), self.input_px, self.input_px), np.float32)
-        for place, (band, column) in enumerate(zip(self.normalisation.bands, self._columns, strict=True)):
-            values = entries[column].get(band)
-            if values is None:
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """Read many patches at once; torch's loader asks this way."""
+        pixels = torch.from_numpy(self.read(indices, np.empty(self.batch_shape(len(indices)), self.dtype)))
+        return list(zip(pixels, self.targets_of(indices), strict=True))
+
+    def batch_shape(self, count: int) -> tuple[int, int, int, int]:
+        """(patch, band, y, x)."""
+        return count, len(self.normalisation.bands), self.input_px, self.input_px
+
+    def targets_of(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> Tensor:
+        """(patch, class) float32 of 0 and 1."""
+        return torch.from_numpy(self.targets[np.asarray(indices, np.int64)])
+
+    def read(
+        self, indices: Sequence[int] | npt.NDArray[np.int64], out: npt.NDArray[np.generic], epoch: int | None = None
+    ) -> npt.NDArray[np.generic]:
+        """Write patches into memory of ``batch_shape`` and ``dtype``, in C order, and return it.
+
+        Args:
+            epoch: decides how patches are turned; the dataset's own if absent.
+
+        Raises: TrainingError if an entry in the shard lacks a band; ShardError if an entry cannot be read; IndexError.
+        """
+        places = [range(len(self))[index] for index in indices]
+        turns = self._turns(self.epoch if epoch is None else epoch)[places] if self.augment else np.zeros(len(places), np.int64)
+        for keys, bands in self._keys:
+            asked = [keys[place] for place in places]
+            with pieces_of(self.shard, asked, bands) as pieces:
+                lacking = self._plan.fill(pieces, bands, out, turns)
+            if lacking:
+                row, band = lacking[0]
                 raise TrainingError(
-                    f"{self._keys[column][index]} holds {', '.join(entries[column])} but not band {band}; verify the shard",
-                    patch_id=self.patch_ids[index],
+                    f"{asked[row]} holds {', '.join(self.shard.read(asked[row]))} but not band {band}; verify the shard",
+                    patch_id=self.patch_ids[places[row]],
                     band=band,
                 )
-            pixels[place] = values[self._grid(values.shape)]
-        missing = np.isnan(pixels) | (pixels == self._nodata)
-        pixels -= self._mean
-        pixels /= self._std
-        pixels[missing] = 0
-        return pixels
+        return out
 
-    def _grid(self, shape_yx: tuple[int, ...]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """Native rows and columns that lie nearest to the centres of the input's pixels."""
-        if shape_yx not in self._nearest:
-            rows, columns = (((np.arange(self.input_px) + 0.5) * size / self.input_px).astype(np.intp) for size in shape_yx)
-            self._nearest[shape_yx] = (rows[:, None], columns[None, :])
-        return self._nearest[shape_yx]
+    def native(self, index: int) -> dict[str, npt.NDArray[Any]]:
+        """Bands (y, x) of one patch as they are stored."""
+        entries = {band: entry for keys, bands in self._keys for entry in [self.shard.read(keys[index])] for band in bands}
+        return {band: entries[band][band] for band in self.normalisation.bands}
 
-    def _turned(self, pixels: npt.NDArray[np.float32], index: int) -> npt.NDArray[np.float32]:
-        # drawn from the patch's own seed, so the result does not depend on order or on the number of workers
-        symmetry = int(np.random.default_rng((self.seed, self.epoch, index)).integers(_SYMMETRIES))
-        turned = np.rot90(pixels, symmetry % 4, axes=(1, 2))
-        return np.ascontiguousarray(turned[:, :, ::-1] if symmetry >= 4 else turned)
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Turn raw pixels (patch, band, y, x), on any device, into what a dataset without ``raw`` gives."""
+        mean, std, nodata = (
+            torch.tensor(values, dtype=torch.float32, device=pixels.device)[:, None, None] for values in (*self._mean_std(), self._nodata)
+        )
+        wide = pixels.to(torch.float32)
+        return torch.where(wide.isnan() | (wide == nodata), 0.0, (wide - mean) / std)
+
+    def _mean_std(self) -> tuple[Sequence[float], Sequence[float]]:
+        return self.normalisation.mean, self.normalisation.std
+
+    def _turns(self, epoch: int) -> npt.NDArray[np.int64]:
+        """(patch,): drawn for all patches of an epoch at once, so order and workers do not matter."""
+        if self._turned is None or self._turned[0] != epoch:
+            self._turned = epoch, np.random.default_rng((self.seed, epoch)).integers(SYMMETRIES, size=len(self))
+        return self._turned[1]
+
+
+def _sources(manifest: ShardManifest, bands: Sequence[str], sensor: str | None) -> list[BandInfo]:
+    """The manifest's description of each band asked for.
+
+    Raises: TrainingError if two sensors have it, or bands of one patch come from several sensors that do not share it.
+    """
+    found = []
+    for name in bands:
+        having = [band for band in input_bands(manifest) if band.name == name and sensor in (None, band.sensor)]
+        if len(having) != 1:
+            sensors = [band.sensor for band in input_bands(manifest) if band.name == name]
+            raise TrainingError(f"band {name} belongs to {', '.join(sensors)}; name one of them as `sensor`", band=name, sensors=sensors)
+        found += having
+    main = sorted({band.sensor for band in found} - {SENTINEL1.name})
+    if len(main) > 1:
+        raise TrainingError(f"the bands belong to {', '.join(main)}, whose patches have different ids; take one sensor", sensors=main)
+    return found
+
+
+def _radar_keys(rows: pd.DataFrame) -> list[str]:
+    own = rows["sensor"] == SENTINEL1.name
+    return rows["s1_key"].where(~own, rows["patch_id"]).tolist()
+
+
+def _raw_dtype(sources: Sequence[BandInfo], resampling: str) -> np.dtype[np.generic]:
+    dtypes = sorted({source.dtype for source in sources})
+    if len(dtypes) > 1 or dtypes[0] not in _RAW or resampling != "nearest":
+        raise TrainingError(
+            f"raw pixels have one type and are taken as they lie; asked for {', '.join(dtypes)} by {resampling}; "
+            f"take bands of one type among {', '.join(_RAW)} by nearest",
+            dtypes=dtypes,
+        )
+    return np.dtype(dtypes[0])
 
 
 def class_names(manifest: ShardManifest) -> list[str]:

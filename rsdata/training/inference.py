@@ -10,12 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
-from torch.utils.data import DataLoader
 
 from rsdata.errors import TrainingError
 from rsdata.records import Scores
 from rsdata.training.checkpoint import Checkpoint
 from rsdata.training.dataset import PatchDataset, ShardReader
+from rsdata.training.loading import PatchLoader
 from rsdata.training.metrics import score_multilabel
 
 _BATCH = 64  # patches at once; fixed, because results of different batch sizes differ in the last bits
@@ -68,12 +68,13 @@ def _logits(network: nn.Module, dataset: PatchDataset) -> Tensor:
     device = next(network.parameters()).device
     network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     batches = []
-    with torch.inference_mode():
-        for pixels, _ in DataLoader(dataset, _BATCH, num_workers=loader_workers(device)):
+    loader = PatchLoader(dataset, _BATCH, workers=loader_workers(device), rank=0, world_size=1)
+    with loader, torch.inference_mode():
+        for pixels, _ in loader:
             batches.append(network(pixels.to(device, memory_format=torch.channels_last)).double().cpu())
     return torch.cat(batches)
 
 
 def loader_workers(device: torch.device) -> int:
-    """Processes that read patches: none beside a network that computes on the same cores, some to feed a GPU."""
+    """Threads that read patches: none beside a network that computes on the same cores, some to feed a GPU."""
     return min(8, torch.get_num_threads()) if device.type == "cuda" else 0

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader
 
 from rsdata.errors import TrainingError
 from rsdata.recipe import Training
@@ -23,6 +22,7 @@ from rsdata.shards import open_shard
 from rsdata.training.checkpoint import ModelCard, write_checkpoint
 from rsdata.training.dataset import Normalisation, PatchDataset, ShardReader, class_names
 from rsdata.training.inference import loader_workers, score_dataset
+from rsdata.training.loading import PatchLoader
 from rsdata.training.models import build_model, count_parameters
 from rsdata.training.progress import ConsoleProgress, TrainingProgress
 
@@ -108,6 +108,7 @@ def learning_rate_factor(step: int, steps: int) -> float:
 
 
 def _check_patches(manifest: ShardManifest, training: PatchDataset, *scored: PatchDataset) -> None:
+    class_names(manifest)  # refuses an empty label table
     if len(training) < 2:
         raise TrainingError(
             f"the train split of shard {manifest.name!r} has {len(training)} patches; training needs at least two. "
@@ -128,12 +129,14 @@ def _run_epochs(
 ) -> tuple[list[EpochLog], int, dict[str, Tensor]]:
     """Train; return the log, the epoch whose weights are kept (from 1), and those weights on the CPU."""
     device = next(network.parameters()).device
-    loader = DataLoader(
+    loader = PatchLoader(
         training,
         options.batch_size,
         shuffle=True,
-        generator=torch.Generator().manual_seed(options.seed),
-        num_workers=loader_workers(device),
+        seed=options.seed,
+        workers=loader_workers(device),
+        rank=0,
+        world_size=1,
         # a last batch of one patch has no spread for batch normalisation; another order drops another patch
         drop_last=len(training) > options.batch_size and len(training) % options.batch_size == 1,
     )
@@ -143,10 +146,10 @@ def _run_epochs(
 
     logs: list[EpochLog] = []
     best_epoch, best_rank, best_weights = 0, (-math.inf, -math.inf), dict[str, Tensor]()
-    with progress.running(options.epochs, len(loader)):
+    with loader, progress.running(options.epochs, len(loader)):
         for epoch in range(1, options.epochs + 1):
             started_s = time.perf_counter()
-            training.epoch = epoch
+            loader.epoch = epoch
 
             def tell(batch: int, loss: float, epoch: int = epoch) -> None:
                 progress.batch(epoch, batch, loss)
@@ -166,7 +169,7 @@ def _run_epochs(
 
 def _run_epoch(
     network: nn.Module,
-    loader: DataLoader[tuple[Tensor, Tensor]],
+    loader: PatchLoader,
     optimizer: AdamW,
     schedule: LambdaLR,
     tell: Callable[[int, float], None],

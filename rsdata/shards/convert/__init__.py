@@ -6,16 +6,14 @@ them without GDAL, see ``tiff``), and ``writing`` puts these into a shard that a
 
 from rsdata.shards.convert.planning import Plan, plan
 from rsdata.shards.convert.specs import DatasetSpec, Option, known_datasets, load_spec
-from rsdata.shards.convert.writing import WRITERS, Conversion, Labelling, ShardWriter, convert, digest_of
+from rsdata.shards.convert.writing import Conversion, Labelling, convert, digest_of
 
 __all__ = [
-    "WRITERS",
     "Conversion",
     "DatasetSpec",
     "Labelling",
     "Option",
     "Plan",
-    "ShardWriter",
     "convert",
     "digest_of",
     "known_datasets",

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -24,10 +23,10 @@ import pandas as pd
 from rsdata.errors import ShardError
 from rsdata.records import LabelClass, LeftOut, ShardIndexRow, ShardManifest, reference_map_id
 from rsdata.sensors import REFERENCE_MAP, SENTINEL1
-from rsdata.shards import FORMATS, INDEX_FILE, MANIFEST_FILE, artifact, write_index, write_manifest
 from rsdata.shards.convert.planning import Plan
 from rsdata.shards.convert.reading import Filled, Portion, Reader, portions
-from rsdata.shards.lmdb import DATA_FILE, LmdbWriter
+from rsdata.shards.lmdb import DATA_FILE, LmdbStore, LmdbWriter
+from rsdata.shards.manifest import INDEX_FILE, MANIFEST_FILE, artifact, write_index, write_manifest
 from rsdata.shards.statistics import BandAccumulator
 from rsdata.shards.values import decode
 
@@ -38,18 +37,6 @@ _KEPT_BYTES = 32 * 2**20  # the most that glibc takes for either
 
 
 Items = Sequence[tuple[str, bytes | memoryview]]
-
-
-class ShardWriter(Protocol):
-    """Appends values in the order of their keys; what ``append`` was given is on the disk when it returns."""
-
-    def written(self) -> tuple[int, str]:
-        """How many values there are, and the last key."""
-
-    def append(self, items: Items) -> None: ...
-
-
-WRITERS: dict[str, tuple[Callable[[Path], ShardWriter], tuple[str, ...]]] = {"lmdb": (LmdbWriter, (DATA_FILE,))}
 
 
 @dataclass(frozen=True)
@@ -81,7 +68,6 @@ def convert(
     plan: Plan,
     folder: Path,
     *,
-    format: str = "lmdb",
     workers: int = 1,
     skip_damaged: bool = False,
     labelling: Labelling | None = None,
@@ -98,12 +84,9 @@ def convert(
 
     Raises: ShardError that lists what is damaged, after everything was looked at; OSError from the system.
     """
-    if format not in WRITERS:
-        raise ShardError(f"{format!r} is no format to convert to; known are {', '.join(sorted(WRITERS))}", format=format)
-    make_writer, data_files = WRITERS[format]
     parts = list(portions(plan))
-    left_out = _take_over(plan, folder, data_files, skip_damaged)
-    writer = make_writer(folder)
+    left_out = _take_over(plan, folder, skip_damaged)
+    writer = LmdbWriter(folder)
     written, last_key = writer.written()
     first = next((place for place, part in enumerate(parts) if part.values[0][0] > last_key), len(parts))
     done = sum(len(part.values) for part in parts[:first])
@@ -112,7 +95,7 @@ def convert(
         raise ShardError(f"{folder} holds {written} values, expected {done - len(left_out)}; remove it and convert again", path=str(folder))
     statistics = _Statistics(plan, labelling)
     if written:
-        store = FORMATS[format](folder)
+        store = LmdbStore(folder)
         try:
             statistics.add_stored((key, store.read(key)) for key in store.keys())  # noqa: SIM118
         finally:
@@ -138,7 +121,7 @@ def convert(
         raise _damaged(broken, len(plan.values))
     if len(left_out) == len(plan.values):
         raise _damaged(left_out, len(plan.values))
-    manifest = _finish(plan, folder, format, data_files, left_out, statistics, labelling)
+    manifest = _finish(plan, folder, left_out, statistics, labelling)
     return Conversion(manifest, files, by_rasterio, written)
 
 
@@ -152,10 +135,10 @@ def _damaged(broken: list[LeftOut], total: int) -> ShardError:
     )
 
 
-def _take_over(plan: Plan, folder: Path, data_files: Sequence[str], skip_damaged: bool) -> list[LeftOut]:
+def _take_over(plan: Plan, folder: Path, skip_damaged: bool) -> list[LeftOut]:
     """Make the folder ready; return what an earlier run left out. What cannot be gone on with is removed."""
     journal = folder / JOURNAL_FILE
-    ours = {JOURNAL_FILE, f"{JOURNAL_FILE}.part", INDEX_FILE, MANIFEST_FILE, *data_files}
+    ours = {JOURNAL_FILE, f"{JOURNAL_FILE}.part", INDEX_FILE, MANIFEST_FILE, DATA_FILE}
     try:
         found = json.loads(journal.read_text(encoding="utf-8"))
         left_out = [LeftOut.model_validate(each) for each in found["left_out"]]
@@ -303,8 +286,6 @@ class _Statistics:
 def _finish(
     plan: Plan,
     folder: Path,
-    format: str,
-    data_files: Sequence[str],
     left_out: Sequence[LeftOut],
     statistics: _Statistics,
     labelling: Labelling | None,
@@ -320,7 +301,7 @@ def _finish(
     splits = index["split"].value_counts().to_dict() if labelling is not None else {}
     manifest = ShardManifest(
         name=plan.spec.name,
-        format=format,
+        format="lmdb",
         codec="safetensors",
         recipe_sha256=digest_of(plan, labelling),
         key_rule="; ".join(f"{source.input.sensor}: {source.input.key}" for source in plan.sources) + ", in UTF-8",
@@ -333,7 +314,7 @@ def _finish(
         counts={split: int(splits.get(split, 0)) for split in ("train", "validation", "test")} if labelling else {},
         keys=len(plan.values) - len(left_out),
         left_out=list(left_out),
-        files=[artifact(folder, name) for name in (*data_files, INDEX_FILE)],
+        files=[artifact(folder, name) for name in (DATA_FILE, INDEX_FILE)],
     )
     write_manifest(folder / MANIFEST_FILE, manifest)
     (folder / JOURNAL_FILE).unlink()

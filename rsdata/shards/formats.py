@@ -1,0 +1,92 @@
+"""The formats a shard may have. A format opens what lies in a folder, and writes what a source gives; adding one is two names here."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+
+from rsdata.errors import ShardError
+from rsdata.records import BandInfo, ShardManifest
+from rsdata.shards.compression import Compression, compression_in
+from rsdata.shards.lmdb import DATA_FILE, LmdbStore, write_lmdb
+from rsdata.shards.zarr import ZarrStore, write_zarr
+
+
+class Store(Protocol):
+    """Read access to a shard's values by key, whatever its format."""
+
+    def __len__(self) -> int: ...
+    def keys(self) -> Iterator[str]: ...
+    def read(self, key: str) -> Mapping[str, np.ndarray]: ...
+    def read_bytes(self, key: str) -> bytes: ...
+    def close(self) -> None: ...
+
+
+class Source(Protocol):
+    """Where a writer takes values from."""
+
+    def keys(self) -> Sequence[str]:
+        """All keys, in rising order of their bytes."""
+
+    def read(self, key: str) -> Mapping[str, np.ndarray]:
+        """Bands (y, x) of a key."""
+
+    def read_bytes(self, key: str) -> bytes:
+        """The same as a safetensors dictionary."""
+
+
+class Write(Protocol):
+    """Writes the pixels of a shard into a folder, and nothing of what lies beside them."""
+
+    def __call__(
+        self, folder: Path, source: Source, index: pd.DataFrame, bands: Sequence[BandInfo], *, title: str, compression: Compression | None
+    ) -> list[Path]: ...
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way a shard's pixels lie on disk."""
+
+    values: str  # how one value is laid out, as the manifest names it
+    open: Callable[[Path, Compression | None], Store]
+    write: Write
+
+
+def _write_lmdb(
+    folder: Path, source: Source, index: pd.DataFrame, bands: Sequence[BandInfo], *, title: str, compression: Compression | None
+) -> list[Path]:
+    codec = compression.codec() if compression else None
+    values = ((key, source.read_bytes(key)) for key in source.keys())  # noqa: SIM118, as a source is no mapping
+    return [write_lmdb(folder, ((key, bytes(codec.encode(value)) if codec else value) for key, value in values))]
+
+
+def _write_zarr(
+    folder: Path, source: Source, index: pd.DataFrame, bands: Sequence[BandInfo], *, title: str, compression: Compression | None
+) -> list[Path]:
+    return write_zarr(folder, index, bands, source.read, title=title, compression=compression)
+
+
+FORMATS: dict[str, Format] = {
+    "lmdb": Format("safetensors", LmdbStore, _write_lmdb),
+    "zarr": Format("bytes", lambda path, compression: ZarrStore(path), _write_zarr),
+}
+
+
+def format_of(name: str) -> Format:
+    """Raises: ShardError if there is no format of that name."""
+    if name not in FORMATS:
+        raise ShardError(f"there is no shard format {name!r}; known are {', '.join(sorted(FORMATS))}", format=name)
+    return FORMATS[name]
+
+
+def open_store(folder: Path, manifest: ShardManifest) -> Store:
+    """Raises: ShardError if this version does not know the format or the compression, or the pixels cannot be opened."""
+    if manifest.format not in FORMATS:
+        raise ShardError(f"{folder} is a {manifest.format} shard; this version reads {', '.join(sorted(FORMATS))}", path=str(folder))
+    return FORMATS[manifest.format].open(folder, compression_in(manifest.codec))
+
+
+__all__ = ["DATA_FILE", "FORMATS", "Format", "Source", "Store", "format_of", "open_store"]

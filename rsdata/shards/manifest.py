@@ -1,0 +1,79 @@
+"""What lies beside a shard's pixels: the manifest that describes them, and the index of patches and their keys."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from rsdata.errors import ShardError
+from rsdata.records import Artifact, ShardIndexRow, ShardManifest, arrow_schema
+from rsdata.sensors import REFERENCE_MAP, SENTINEL1
+
+MANIFEST_FILE = "manifest.json"
+INDEX_FILE = "index.parquet"
+_BESIDE = {SENTINEL1.name: "s1_key", REFERENCE_MAP.name: "reference_map_key"}  # sensor to the column with its keys
+
+
+def artifact(folder: Path, name: str) -> Artifact:
+    """Describe a finished file of a shard."""
+    with (folder / name).open("rb") as stream:
+        return Artifact(path=name, bytes=(folder / name).stat().st_size, sha256=hashlib.file_digest(stream, "sha256").hexdigest())
+
+
+def write_manifest(path: Path, manifest: ShardManifest) -> None:
+    path.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> ShardManifest:
+    """Raises: ShardError if the folder has no manifest, or one of another kind."""
+    try:
+        text = (folder / MANIFEST_FILE).read_bytes()
+    except OSError as error:
+        raise ShardError(f"{folder} has no {MANIFEST_FILE}; name a shard's folder, such as DIR/shards/lmdb", path=str(folder)) from error
+    try:
+        return ShardManifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ShardError(f"{folder / MANIFEST_FILE} is not a shard's manifest: `{place}` {first['msg']}", path=str(folder)) from error
+
+
+def write_index(path: Path, index: pd.DataFrame) -> None:
+    """Write rows of ``ShardIndexRow``, sorted by patch id."""
+    schema = arrow_schema(ShardIndexRow)
+    rows = index.sort_values("patch_id")
+    columns = [pa.array([_plain(v) for v in rows[field.name]], type=field.type) for field in schema]
+    pq.write_table(pa.Table.from_arrays(columns, schema=schema), path, compression="zstd")
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, np.ndarray) else value
+
+
+def read_index(folder: Path) -> pd.DataFrame:
+    """Rows of ``ShardIndexRow`` by patch id. Raises: ShardError if they cannot be read."""
+    try:
+        columns = pq.read_table(folder / INDEX_FILE).select(list(ShardIndexRow.model_fields)).to_pydict()
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        raise ShardError(f"{folder / INDEX_FILE} cannot be read ({error}); make the shard again", path=str(folder)) from error
+    nullable = ("s1_key", "reference_map_key", "split")  # objects, so that None stays None
+    return pd.DataFrame({name: pd.Series(values, dtype=object if name in nullable else None) for name, values in columns.items()})
+
+
+def keys_of(index: pd.DataFrame, sensor: str) -> list[str | None]:
+    """The key each patch of an index has for a sensor's bands, None where it has none."""
+    others = index[_BESIDE[sensor]] if sensor in _BESIDE else [None] * len(index)
+    return [
+        patch_id if of == sensor else other if isinstance(other, str) else None
+        for patch_id, of, other in zip(index["patch_id"], index["sensor"], others, strict=True)
+    ]
+
+
+def sensors_of(index: pd.DataFrame) -> list[str]:
+    """The sensors an index has keys of."""
+    beside = [sensor for sensor, column in _BESIDE.items() if index[column].notna().any()]
+    return list(dict.fromkeys([*index["sensor"], *beside]))
