@@ -812,9 +812,14 @@ class VideoStream(Record):
     first: int = Field(ge=0, description="first plane, counted within its group")
     planes: Literal[1, 3]
     half: Literal["all", "high", "low"] = Field(default="all", description="which 16 bits of the samples' 32 the codes are")
-    scale: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="value of a plane is offset + scale * code")
+    order: list[Annotated[int, Field(ge=0, le=2)]] = Field(
+        default=[], description="coded plane of each plane from first on; as they are if empty"
+    )
+    scales: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        default=[1.0], description="value of a plane is offset + scale * code; one per plane, or one for all"
+    )
     offsets: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(default=[0.0], description="one per plane, or one for all")
-    qp: int | None = Field(default=None, ge=0, le=51, description="constant quantiser of a HEVC stream")
+    qp: int | None = Field(default=None, ge=0, le=51, description="constant quantiser of a HEVC stream's first coded plane")
     extradata_bytes: int = Field(default=0, ge=0, le=65_536, description="parameter sets of a HEVC stream, in the tables")
 
 
@@ -823,12 +828,16 @@ class VideoGroup(Record):
 
     bands: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, description="positions among the cube's bands")
     codec: Literal["hevc", "jxl"]
-    pixel_format: Literal["yuv444p12", "gray12", "gray8", "gray16"] = Field(description="of its codes; gray12 beside yuv444p12 where planes are left over")
+    pixel_format: Literal["yuv444p12", "gray12", "gray8", "gray16"] = Field(
+        description="of its codes; gray12 beside yuv444p12 where planes are left over"
+    )
     values: Literal["exact", "bits", "grid", "components"] = Field(description="what a plane is: a band, or a component of all bands")
     transform: Literal["none", "klt"] = "none"
     components: int = Field(default=0, ge=0, description="planes that a matrix in the tables turns into bands; 0 without one")
     step: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="quantiser step in the cube's unit")
-    low: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(default=[], description="smallest value per band; decoded values are clipped")
+    low: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(
+        default=[], description="smallest value per band; decoded values are clipped"
+    )
     high: list[Annotated[float, Field(allow_inf_nan=False)]] = []
     streams: list[VideoStream] = Field(min_length=1)
 

@@ -27,8 +27,8 @@ from rsdata.records import CaptionRow, Manifest, PatchFacts
 from rsdata.shards import open_shard
 from rsdata.workspace import Workspace, read_record, writing
 
-RESULTS = ("patches.parquet", "facts.parquet", "texts.parquet", "manifest.json", "shards/lmdb/data.mdb", "shards/lmdb/index.parquet",
-           "shards/lmdb/manifest.json", "catalog/split-audit.json")  # fmt: skip
+RESULTS = ("patches.parquet", "quality.parquet", "facts.parquet", "texts.parquet", "manifest.json", "shards/lmdb/data.mdb",
+           "shards/lmdb/index.parquet", "shards/lmdb/manifest.json", "catalog/split-audit.json")  # fmt: skip
 
 
 def digests(root: Path) -> dict[str, str]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader
 
+from rsdata.shards import repack
 from rsdata.training.dataset import PatchDataset
 from rsdata.training.loading import PatchLoader
 
@@ -263,6 +264,32 @@ class DatasetsReader(Reader):
         return epoch
 
 
+class ZarrReader(Reader):
+    """rsdata's own Zarr shard, indexed patch by patch through zarr-python."""
+
+    needs = ("zarr",)
+
+    def write(self, folder: Path, dataset: PatchDataset) -> None:
+        repack([dataset.shard.path], folder / "shard", format="zarr", keep=dataset.patch_ids)
+
+    def open(self, folder: Path, dataset: PatchDataset, batch: int) -> Callable[[int], Iterator[Tensor]]:
+        import zarr
+
+        root = zarr.open_group(folder / "shard", mode="r")
+        wanted = set(dataset.normalisation.bands)
+        opened = [(root[f"{name}/pixels"], [str(band) for band in root[f"{name}/band"][:]]) for name in sorted(root.group_keys())]
+        groups = [(pixels, names) for pixels, names in opened if wanted.intersection(names)]
+        rows = {str(patch_id): row for row, patch_id in enumerate(root[f"{next(iter(root.group_keys()))}/patch_id"][:])}
+
+        def read(index: int) -> dict[str, npt.NDArray[Any]]:
+            found: dict[str, npt.NDArray[Any]] = {}
+            for pixels, names in groups:
+                found.update(zip(names, pixels[rows[dataset.patch_ids[index]]], strict=True))
+            return found
+
+        return _epochs_of(_Single(read, dataset), batch)
+
+
 READERS: dict[str, Callable[[], Reader]] = {
     "rsdata": RsdataReader,
     "npy": NpyReader,
@@ -271,6 +298,7 @@ READERS: dict[str, Callable[[], Reader]] = {
     "lmdb": PlainLmdbReader,
     "litdata": LitdataReader,
     "rasterio": GeotiffReader,
+    "zarr": ZarrReader,
 }
 
 

@@ -32,7 +32,8 @@ from convert import SHARED, SIDES_PX, read
 BATCH = 64
 RATIOS = {"lmdb": 15.0, "webdataset": 10.0, "litdata": 10.0, "datasets": 3.0, "npy": 1.5}  # rsdata over each, at least
 TWO_WORKERS, RGB_ONLY = 1.6, 3.0  # over one worker; over all bands
-SLOW = {"lmdb", "webdataset", "litdata"}  # read only so many patches of an epoch
+ZARR = 5.0  # rsdata over its Zarr shard, over zarr-python on the same store
+SLOW = {"lmdb", "webdataset", "litdata", "zarr"}  # read only so many patches of an epoch
 SLOW_PATCHES = 16 * BATCH
 
 
@@ -57,7 +58,7 @@ def make_shard(folder: Path, patches: int, shared: Path = SHARED) -> Path:
         }
         y, x = (int(place) for place in random.integers(0, 145, 2))
         values[s1_key] = {band: radar[number % 2][band][y : y + 120, x : x + 120].astype(np.float32) for band in ("VH", "VV")}
-        values[f"{patch_id}_reference_map"] = {"Data": np.full((1, 1), 999, np.uint16)}
+        values[f"{patch_id}_reference_map"] = {"Data": np.full((120, 120), 999, np.uint16)}
         rows.append((patch_id, "s2", s1_key, f"{patch_id}_reference_map", "train", ["a"]))
     names = ["patch_id", "sensor", "s1_key", "reference_map_key", "split", "labels"]
     write_part(folder / "part", values)
@@ -79,7 +80,7 @@ def serve(case: str, folder: Path, pipe: Connection) -> None:
     from rsdata.training.comparison import READERS, RsdataReader
 
     torch.set_num_threads(1)
-    shard = open_shard(folder / "shard")
+    shard = open_shard(folder / ("zarr/shard" if case == "over zarr" else "shard"))
     bands = ["B02", "B03", "B04"] if case == "rgb" else None
     options: dict[str, Any] = {"bilinear": {"resampling": "bilinear"}, "turned": {"augment": True}}.get(case, {})
     dataset = PatchDataset(shard, "train", Normalisation.from_manifest(shard.manifest, bands), **options)
@@ -151,7 +152,8 @@ def main() -> int:
         folder = Path(scratch)
         make_shard(folder, options.patches)
         missing = [name for name in RATIOS if name not in installed_readers()]
-        cases = ["rsdata", *(name for name in RATIOS if name not in missing), "rgb", "one worker", "two workers", "bilinear", "turned"]
+        compared = [name for name in RATIOS if name not in missing]
+        cases = ["rsdata", *compared, "zarr", "over zarr", "rgb", "one worker", "two workers", "bilinear", "turned"]
         context = multiprocessing.get_context("spawn")
         pipes = {}
         for case in cases:
@@ -178,6 +180,7 @@ def main() -> int:
     for case in cases:
         print(f"{case:14} {1 / middle_wall[case]:10,.0f} {1 / middle_cpu[case]:10,.0f}")
     bounds = [(f"over {name}", middle_cpu[name] / middle_cpu["rsdata"], least) for name, least in RATIOS.items() if name not in missing]
+    bounds.append(("Zarr, over zarr-python", middle_cpu["zarr"] / middle_cpu["over zarr"], ZARR))
     bounds.append(("two workers over one, wall", middle_wall["one worker"] / middle_wall["two workers"], TWO_WORKERS))
     bounds.append(("RGB over all bands", middle_cpu["rsdata"] / middle_cpu["rgb"], RGB_ONLY))
     for text, found, least in bounds:
