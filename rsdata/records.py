@@ -408,7 +408,7 @@ class BandStatistics(Record):
     min: float | None
     max: float | None
     histogram: list[int]
-    bin_edges: list[float] = Field(description="first edge, last edge; bins have equal width; both lists are empty if there is no histogram")
+    bin_edges: list[float] = Field(description="first edge, last edge; bins have equal width; both lists are empty without a histogram")
 
 
 class BandInfo(Record):

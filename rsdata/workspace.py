@@ -11,7 +11,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -219,11 +219,15 @@ def writing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing_folder(path: Path) -> Iterator[Path]:
-    """Like ``writing`` for a folder: what was there is replaced only once the new one is whole."""
+    """Like ``writing`` for a folder and all that is put into it: what was there is replaced only once the new one is whole."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         aside.mkdir(parents=True)
         yield aside
+        for file in aside.rglob("*"):
+            with file.open("rb") if file.is_file() else nullcontext() as stream:
+                if stream is not None:
+                    os.fsync(stream.fileno())
         if path.exists():
             old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
             path.replace(old)

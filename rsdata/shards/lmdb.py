@@ -28,9 +28,9 @@ _FIRST_MAP_BYTES = 64 * 2**20  # doubled whenever it is full; the file is only a
 class LmdbWriter:
     """Appends portions of items to one database, each in a transaction of its own.
 
-    The database is opened for each portion and its pages are on the disk when ``append`` returns: whatever happens
-    after that, what was appended stays, and a writer that takes over later makes the same file as one that was never
-    interrupted.
+    The database is opened for each portion, and what was appended outlives the process: a writer that takes over later
+    makes the same file as one that was never interrupted. It outlives the machine only once the file has been synced,
+    which is left to whoever gives the folder its name; a crash of the machine before that may leave a damaged file.
     """
 
     def __init__(self, folder: Path, map_bytes: int = _FIRST_MAP_BYTES) -> None:
@@ -54,7 +54,7 @@ class LmdbWriter:
             raise ShardError(f"{self.folder / DATA_FILE} is not an LMDB database ({error}); remove {self.folder}") from error
 
     def append(self, items: Sequence[tuple[str, bytes | memoryview]]) -> None:
-        """Write items whose keys rise and come after those written; on the disk when it returns.
+        """Write items whose keys rise and come after those written.
 
         Raises: ShardError if a key comes twice or out of order, or is longer than LMDB allows; OSError from the system.
         """
@@ -75,8 +75,7 @@ class LmdbWriter:
                 raise OSError(error.args[0] if error.args else str(error)) from error
 
     def _open(self) -> lmdb.Environment:
-        # without ``sync`` of the meta page a crash of the machine may undo the last portion, but never harms those before
-        return lmdb.open(str(self.folder), map_size=self._map_bytes, lock=False, metasync=False)
+        return lmdb.open(str(self.folder), map_size=self._map_bytes, lock=False, sync=False, metasync=False)
 
 
 def write_lmdb(folder: Path, items: Iterable[tuple[str, bytes]]) -> Path:

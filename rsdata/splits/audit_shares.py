@@ -10,9 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from rsdata.errors import SplitError
-from rsdata.records import SEASONS, ShareBalance
-
-_SEASON_OF_MONTH = np.array(SEASONS, object)[np.array([0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 0])]  # meteorological, as in the patch table
+from rsdata.records import SEASON_OF_MONTH, SEASONS, ShareBalance
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def season_balance(table: pd.DataFrame, moment: np.ndarray | None, split: np.nda
     if moment is None:
         return None
     codes, moments = pd.factorize(moment)
-    seasons = np.array([_SEASON_OF_MONTH[int(each[4:6]) - 1] for each in moments] + [None], object)
+    seasons = np.array([SEASON_OF_MONTH[int(each[4:6]) - 1] for each in moments] + [None], object)
     return _value_balance("season", pd.Series(seasons[codes]), split, names)
 
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader
 
-from rsdata.shards import repack
+from rsdata.errors import TrainingError
+from rsdata.shards import Shard, repack
 from rsdata.training.dataset import PatchDataset
 from rsdata.training.loading import PatchLoader
 
@@ -270,16 +271,22 @@ class ZarrReader(Reader):
     needs = ("zarr",)
 
     def write(self, folder: Path, dataset: PatchDataset) -> None:
+        if not isinstance(dataset.shard, Shard):
+            raise TrainingError("only a shard on disk can be written as Zarr; open one with rsdata.shards.open_shard")
+        (folder / "shard").mkdir()
         repack([dataset.shard.path], folder / "shard", format="zarr", keep=dataset.patch_ids)
 
     def open(self, folder: Path, dataset: PatchDataset, batch: int) -> Callable[[int], Iterator[Tensor]]:
         import zarr
 
-        root = zarr.open_group(folder / "shard", mode="r")
         wanted = set(dataset.normalisation.bands)
-        opened = [(root[f"{name}/pixels"], [str(band) for band in root[f"{name}/band"][:]]) for name in sorted(root.group_keys())]
+        opened: list[tuple[Any, list[str]]] = []
+        for place in sorted(each.parent for each in (folder / "shard").glob("*/pixels")):
+            bands: Any = zarr.open_array(place / "band", mode="r")[:]
+            opened.append((zarr.open_array(place / "pixels", mode="r"), [str(band) for band in bands]))
         groups = [(pixels, names) for pixels, names in opened if wanted.intersection(names)]
-        rows = {str(patch_id): row for row, patch_id in enumerate(root[f"{next(iter(root.group_keys()))}/patch_id"][:])}
+        ids: Any = zarr.open_array(place / "patch_id", mode="r")[:]
+        rows = {str(patch_id): row for row, patch_id in enumerate(ids)}
 
         def read(index: int) -> dict[str, npt.NDArray[Any]]:
             found: dict[str, npt.NDArray[Any]] = {}

@@ -1,8 +1,9 @@
 """From a plan to a shard: values in the order of their keys, statistics, index and manifest.
 
-What was written stays written: each portion is on the disk before the next, and a run that finds what another left
-goes on where that one stopped and ends with the same files. Nothing but the plan decides where portions end, and one
-thread gathers statistics in the order of keys, so the number of workers changes no byte.
+What was written stays written: a run that finds what another left goes on where that one stopped and ends with the same
+files, unless the machine itself was started anew in between; then it begins again, as nothing is synced before the end.
+Nothing but the plan decides where portions end, and one thread gathers statistics in the order of keys, so the number of
+workers changes no byte.
 """
 
 import ctypes
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 
 from rsdata.errors import ShardError
 from rsdata.records import LabelClass, LeftOut, ShardIndexRow, ShardManifest, reference_map_id
@@ -142,7 +144,7 @@ def _take_over(plan: Plan, folder: Path, skip_damaged: bool) -> list[LeftOut]:
     try:
         found = json.loads(journal.read_text(encoding="utf-8"))
         left_out = [LeftOut.model_validate(each) for each in found["left_out"]]
-        same = found["plan"] == plan.digest and (skip_damaged or not left_out)
+        same = found["plan"] == plan.digest and found["boot"] == _boot() and (skip_damaged or not left_out)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         left_out, same = [], False
     if not same:
@@ -155,10 +157,18 @@ def _take_over(plan: Plan, folder: Path, skip_damaged: bool) -> list[LeftOut]:
     return left_out
 
 
+def _boot() -> str:
+    """What tells this run of the machine from any other."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:  # not Linux
+        return f"{psutil.boot_time():.0f}"
+
+
 def _write_journal(plan: Plan, folder: Path, left_out: list[LeftOut]) -> None:
     aside = folder / f"{JOURNAL_FILE}.part"
     with aside.open("w", encoding="utf-8") as stream:
-        json.dump({"plan": plan.digest, "left_out": [each.model_dump() for each in left_out]}, stream)
+        json.dump({"plan": plan.digest, "boot": _boot(), "left_out": [each.model_dump() for each in left_out]}, stream)
         stream.flush()
         os.fsync(stream.fileno())
     aside.replace(folder / JOURNAL_FILE)
