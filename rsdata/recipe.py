@@ -191,6 +191,7 @@ class Shards(Part):
 
     format: Literal["lmdb", "zarr"] = "lmdb"
     compression: Literal["none", "zstd", "blosc"] = Field("none", description="of each value; compressed ones read slower")
+    per_scene: bool = Field(False, description="one shard for each scene instead of one for all; training needs one for all")
 
 
 class Training(Part):
@@ -242,6 +243,8 @@ class Recipe(Part):
             raise ValueError("a recipe names either `scenes` to read or `synthetic` scenes to make, and not both")
         if self.scenes is not None and self.labels.path is None:
             raise ValueError("`labels.path` is missing; name the file with the land cover polygons")
+        if self.training is not None and self.shards.per_scene:
+            raise ValueError("`training` reads one shard for all scenes; leave it or `shards.per_scene` out")
         if self.sen2cor is not None and self.sen2cor.resolution != 10:
             raise ValueError(f"`sen2cor.resolution` is {self.sen2cor.resolution}; a dataset needs all bands, which only 10 gives")
         return self

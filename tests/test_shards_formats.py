@@ -9,16 +9,20 @@ import pandas as pd
 import pytest
 import xarray as xr
 import zarr
+from conftest import SMALL, run_steps, write_recipe
 from suites import ShardFormatTests
 from typer.testing import CliRunner
 
+from rsdata import steps
 from rsdata.commands import app
-from rsdata.errors import ShardError
+from rsdata.errors import RecipeError, ShardError
 from rsdata.labels import load_nomenclature
+from rsdata.recipe import Training, load_recipe
 from rsdata.records import reference_map_id
 from rsdata.sensors import REFERENCE_MAP, SENTINEL1, SENTINEL2
 from rsdata.shards import Compression, compression_of, index_rows, open_shard, pack, repack, verify_shard, write_part
 from rsdata.shards.zarr import ZarrStore
+from rsdata.workspace import Workspace
 
 SCENE = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP"
 S1_SCENE = "S1A_IW_GRDH_1SDV_20170613T165043_33UUP"
@@ -275,3 +279,56 @@ def test_names_that_are_not_known_are_refused():
     with pytest.raises(ShardError, match="there is no compression 'lz77'; known are none, zstd, blosc"):
         compression_of("lz77")
     assert compression_of("blosc") == Compression("blosc")
+
+
+# --- what a recipe asks for --------------------------------------------------------------------------------
+
+
+def built_with(tmp_path: Path, **shards: object) -> Workspace:
+    recipe = write_recipe(tmp_path, {key: value for key, value in SMALL.items() if key != "training"} | {"shards": shards})
+    return run_steps(recipe, tmp_path / "out")[0]
+
+
+def test_a_recipe_may_ask_for_compressed_zarr(tmp_path, built):
+    workspace = built_with(tmp_path, format="zarr", compression="zstd")
+    with open_shard(workspace.shards("zarr")) as here, open_shard(built.shards("lmdb")) as there:
+        assert here.manifest.codec == "bytes+zstd"
+        assert [band.statistics for band in here.manifest.bands] == [band.statistics for band in there.manifest.bands]
+        assert {key: here.read_bytes(key) for key in here.keys()} == {key: there.read_bytes(key) for key in there.keys()}  # noqa: SIM118
+    assert steps.verify_dataset(workspace)[1] == []
+
+
+def test_a_recipe_may_ask_for_one_shard_per_scene(tmp_path, built):
+    workspace = built_with(tmp_path, per_scene=True)
+    folders = sorted(path for path in workspace.shards("lmdb").iterdir() if path.is_dir())
+    with open_shard(built.shards("lmdb")) as whole:
+        assert [folder.name for folder in folders] == sorted({patch_id[:-6] for patch_id in whole.index["patch_id"]})
+    assert len(folders) == 2
+    assert steps.verify_dataset(workspace)[1] == []
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    assert not steps.write_report(recipe, workspace).skipped
+    with pytest.raises(RecipeError, match="has one shard per scene, and training reads one; merge them with `rsdata shards merge"):
+        steps.train_baseline(recipe, workspace, Training())
+    steps.repack_shards(folders, tmp_path / "merged")
+    assert (tmp_path / "merged" / "data.mdb").read_bytes() == (built.shards("lmdb") / "data.mdb").read_bytes()
+
+
+def test_training_on_shards_per_scene_is_refused_before_any_work(tmp_path):
+    recipe = write_recipe(tmp_path, SMALL | {"shards": {"per_scene": True}, "training": {"epochs": 1}})
+    with pytest.raises(RecipeError, match="`training` reads one shard for all scenes; leave it or `shards.per_scene` out"):
+        load_recipe(recipe)
+
+
+def test_a_published_dataset_converts_to_zarr(shared_data, tmp_path):
+    runner = CliRunner()
+    folder = ["--dataset-dir", str(shared_data / "eurosat_ms")]
+    for kind in ("lmdb", "zarr"):
+        done = runner.invoke(app, ["convert", "eurosat-multi-spectral", *folder, "--target", str(tmp_path / kind), "--format", kind])
+        assert done.exit_code == 0, done.output
+    with open_shard(tmp_path / "lmdb") as there, open_shard(tmp_path / "zarr") as here:
+        assert list(here.keys()) == ["AnnualCrop_1", "Pasture_300", "SeaLake_3000"]
+        assert {key: here.read_bytes(key) for key in here.keys()} == {key: there.read_bytes(key) for key in there.keys()}  # noqa: SIM118
+        assert here.manifest.recipe_sha256 == there.manifest.recipe_sha256
+    again = runner.invoke(app, ["convert", "eurosat-multi-spectral", *folder, "--target", str(tmp_path / "zarr"), "--format", "zarr"])
+    assert again.exit_code == 0
+    assert "Everything was written before" in again.output

@@ -34,7 +34,6 @@ from rsdata.steps.dataset import (
     assign_splits,
     assign_table,
     caption_patches,
-    pack_shards,
     read_training,
     train_baseline,
     verify_dataset,
@@ -45,6 +44,7 @@ from rsdata.steps.fetching import fetch_inputs
 from rsdata.steps.finding import Found, find_scenes, scenes_at_once
 from rsdata.steps.inputs import Inputs, locate_inputs, make_inputs
 from rsdata.steps.looking import inspect_scene, open_workspace, shard_info, summarize_scene, verify_shard
+from rsdata.steps.packing import pack_shards
 from rsdata.steps.receipts import Outcome, failure
 from rsdata.steps.repacking import choose_patches, repack_shards
 from rsdata.steps.report import write_report

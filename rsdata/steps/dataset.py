@@ -8,7 +8,7 @@ import pandas as pd
 import yaml
 
 from rsdata import __version__, captions, catalog, patches, shards, splits
-from rsdata.errors import RecipeError, SceneError
+from rsdata.errors import RecipeError
 from rsdata.recipe import Recipe, SplitPart, Training
 from rsdata.records import (
     CaptionRow,
@@ -18,17 +18,14 @@ from rsdata.records import (
     InputDigest,
     Manifest,
     PatchFacts,
-    PatchId,
     PatchMeasures,
     SplitInfo,
     TrainingReport,
-    s1_patch_id,
-    s1_scene_id,
 )
-from rsdata.sensors import REFERENCE_MAP, SENTINEL1, SENTINEL2, Sensor
 from rsdata.steps import measuring
 from rsdata.steps.inputs import locate_inputs
 from rsdata.steps.label_inputs import label_files, nomenclature_of, with_own_tables
+from rsdata.steps.packing import merged_shard
 from rsdata.steps.receipts import Outcome, once, outputs_digest, read_pair, read_receipt, read_rows, scene_digest
 from rsdata.workspace import (
     Workspace,
@@ -37,7 +34,6 @@ from rsdata.workspace import (
     read_record,
     write_record,
     writing,
-    writing_folder,
 )
 
 
@@ -95,47 +91,6 @@ def caption_patches(recipe: Recipe, workspace: Workspace) -> Outcome:
     return once("captions", "all", workspace, {**key, "labels": nomenclature_of(recipe).digest}, work)
 
 
-def pack_shards(units: Sequence[str], recipe: Recipe, workspace: Workspace, advance: Callable[[int], None] = lambda n: None) -> Outcome:
-    """Merge the pixels of all scenes into one shard with its manifest and statistics."""
-    folder = workspace.shards(recipe.shards.format)
-
-    def work() -> tuple[list[Path], dict[str, int]]:
-        table = _kept(workspace)
-        pairs = [read_pair(unit, workspace) for unit in units]
-        quantifications = {pair.s2.quantification for pair in pairs}
-        if len(quantifications) != 1:
-            raise SceneError(f"the scenes have different quantification values {sorted(quantifications)}; build them as separate datasets")
-        s1_keys = [
-            s1_patch_id(s1_scene_id(product), PatchId.parse(patch_id)) if product is not None else None
-            for patch_id, product in table[["patch_id", "s1_product"]].itertuples(index=False)
-        ]
-        sensors: list[Sensor] = [SENTINEL2, *([SENTINEL1] if any(s1_keys) else []), REFERENCE_MAP]
-        nomenclature = nomenclature_of(recipe)
-        with writing_folder(folder) as aside:
-            manifest = shards.pack(
-                aside,
-                [workspace.part("quality", unit, "") for unit in units],
-                name=recipe.name,
-                index=shards.index_rows(table, s1_keys),
-                sensors=sensors,
-                offsets={name: [pair.s2.offsets[name] for pair in pairs] for name in SENTINEL2.band_names},
-                quantification=quantifications.pop(),
-                labels=nomenclature.classes,
-                unlabeled_codes=nomenclature.unlabeled_codes,
-                recipe_sha256=recipe.dataset_digest(),
-                split=catalog.read_split_info(workspace.patches),
-                format=recipe.shards.format,
-                compression=shards.compression_of(recipe.shards.compression),
-                advance=advance,
-            )
-        return [folder / item.path for item in manifest.files] + [folder / shards.MANIFEST_FILE], {"keys": manifest.keys, **manifest.counts}
-
-    key = {f"pixels {unit}": outputs_digest("quality", unit, workspace) for unit in units}
-    key |= {"patches": outputs_digest("splits", "all", workspace), "labels": nomenclature_of(recipe).digest}
-    key |= {"recipe": recipe.dataset_digest()}
-    return once("shards", recipe.shards.format, workspace, key, work)
-
-
 def write_manifest(units: Sequence[str], failures: Sequence[Failure], recipe: Recipe, workspace: Workspace) -> Outcome:
     """Say what the dataset was made from and what it holds."""
     inputs = locate_inputs(recipe, workspace)
@@ -189,7 +144,7 @@ def train_baseline(recipe: Recipe, workspace: Workspace, options: Training) -> O
     def work() -> tuple[list[Path], dict[str, int]]:
         from rsdata.training import train
 
-        report = train(workspace.shards(recipe.shards.format), options, folder)
+        report = train(merged_shard(recipe, workspace), options, folder)
         write_record(workspace.metrics(options.model), report)
         return [workspace.metrics(options.model), folder / "model.safetensors"], {"epochs": len(report.epochs)}
 
@@ -240,11 +195,13 @@ def verify_dataset(workspace: Workspace, advance: Callable[[int], None] = lambda
     if catalog.read_table(workspace.quality, PatchMeasures)["patch_id"].tolist() != table["patch_id"].tolist():
         findings.append(f"{workspace.quality.name} does not describe exactly the patches of {workspace.patches.name}")
     made = [workspace.root / item.path for item in manifest.outputs if item.path.startswith("shards/")]
+    held: list[str] = []
     for folder in sorted(path.parent for path in made if path.name == shards.MANIFEST_FILE):
         with shards.open_shard(folder) as shard:
-            if set(shard.index["patch_id"]) != kept:
-                findings.append(f"{folder.relative_to(workspace.root)} does not hold exactly the kept patches")
+            held += shard.index["patch_id"].tolist()
         findings += shards.verify_shard(folder, advance)
+    if made and (len(held) != len(kept) or set(held) != kept):
+        findings.append("the shards do not hold exactly the kept patches")
     return manifest, findings
 
 

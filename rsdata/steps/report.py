@@ -1,9 +1,11 @@
 """The page that shows a dataset."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 
 from rsdata import catalog, shards
 from rsdata.recipe import Recipe
@@ -17,6 +19,7 @@ from rsdata.records import (
 )
 from rsdata.steps.label_inputs import nomenclature_of
 from rsdata.steps.measuring import dropped_examples
+from rsdata.steps.packing import shard_of_scene
 from rsdata.steps.pictures import RGB, as_picture, natural_colours
 from rsdata.steps.receipts import Outcome, once, read_pair
 from rsdata.workspace import (
@@ -81,11 +84,16 @@ def _samples(table: gpd.GeoDataFrame, recipe: Recipe, workspace: Workspace) -> l
             else []
         )
     samples = []
-    with shards.open_shard(workspace.shards(recipe.shards.format)) as shard:
-        keys = shard.index.set_index("patch_id")
+    opened: dict[Path, tuple[shards.Shard, pd.DataFrame]] = {}
+    with ExitStack() as stack:
         for row in chosen:
             scene = PatchId.parse(row["patch_id"]).scene
             offsets.setdefault(scene, read_pair(scene, workspace).s2.offsets)
+            folder = shard_of_scene(scene, recipe, workspace)
+            if folder not in opened:
+                shard = stack.enter_context(shards.open_shard(folder))
+                opened[folder] = shard, shard.index.set_index("patch_id")
+            shard, keys = opened[folder]
             bands = shard.read(row["patch_id"])
             s1_key = keys.loc[row["patch_id"], "s1_key"]
             samples.append(
