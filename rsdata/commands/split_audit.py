@@ -84,7 +84,7 @@ def _print_balance(audit: steps.SplitAudit) -> None:
 
 def _print_findings(findings: Sequence[steps.AuditFinding]) -> None:
     if not findings:
-        out.print("No leaks, duplicates or contradictions were found.")
+        out.print("No place lies in two splits, no row occurs twice, and ids, columns and footprints agree.")
         return
     table = new_table("finding", "count", "first examples")
     for finding in findings:
