@@ -10,7 +10,7 @@ HAS_GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help install demo test lint format schemas docs bench-tile bench-splits bench-terrain bench-labels bench-shards clean
+.PHONY: help install demo test lint format schemas docs bench-tile bench-splits bench-terrain bench-labels bench-shards bench-video fuzz-video clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,12 @@ bench-shards: install ## Convert 4,000 patches and read them, against other tool
 
 bench-labels: install ## Rasterize and label one full-size tile and print time and accuracy
 	$(BIN)/python tests/benchmarks/labels.py
+
+bench-video: install ## Compare video shards with xarrayvideo's way, in rate and speed; fails where a bound is missed
+	$(BIN)/python tests/benchmarks/video.py
+
+fuzz-video: install ## Read 10,000 damaged video blobs; fails if one crashes the reader or exceeds its bounds
+	$(BIN)/python tests/benchmarks/video_fuzz.py
 
 clean: ## Remove the virtual environment and everything that was built
 	rm -rf $(VENV) $(OUT) site build *.egg-info

@@ -90,7 +90,9 @@ def shards_compress(
     step: Annotated[float | None, typer.Option(help="For lossy: quantiser step in counts or dB.")] = None,
     bpppb: Annotated[float | None, typer.Option(help="For auto: bits per pixel and band.")] = None,
     psnr: Annotated[float | None, typer.Option(help="For auto: dB over the cube's own range.")] = None,
-    keyint: Annotated[int | None, typer.Option(help="Frames from one point of entry to the next.", show_default="8 for video")] = None,
+    keyint: Annotated[
+        int | None, typer.Option(help="Frames from one point of entry to the next.", show_default="about 24 for video")
+    ] = None,
     preset: _Preset = "medium",
     variables: _Variables = None,
     nodata: _Nodata = None,

@@ -1,0 +1,95 @@
+"""Between bands: components that no longer resemble each other, and the way back.
+
+Forward, a Karhunen-Loève transform: orthonormal, so one quantiser step means the same error in every band. Back, not
+its transpose but the matrix that fits what the decoder will really see best: it costs no byte more.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Share of the quantiser step below which a component's spread is not worth a packet: by reverse water-filling a
+# component whose variance is below the noise (step squared over 12) earns no bits; half of that leaves room for structure.
+_NEGLIGIBLE = 0.1
+
+
+@dataclass(frozen=True)
+class Forward:
+    """Bands to components."""
+
+    mean: np.ndarray  # (band,) float64
+    matrix: np.ndarray  # (band, component) float64, orthonormal columns, the most active first
+
+    def apply(self, cube: np.ndarray) -> np.ndarray:
+        """Components (time, component, y, x) float32 of a cube (time, band, y, x)."""
+        centred = cube.astype(np.float32) - self.mean.astype(np.float32)[:, None, None]
+        return np.einsum("tbyx,bc->tcyx", centred, self.matrix.astype(np.float32), optimize=True)
+
+
+def fit_forward(cube: np.ndarray, measured: np.ndarray, step: float, *, klt: bool) -> Forward:
+    """The transform of a cube.
+
+    Args:
+        cube: (time, band, y, x), filled where nothing was measured.
+        measured: same shape, True where a sample counts.
+    """
+    bands = cube.shape[1]
+    samples = np.moveaxis(cube, 1, -1).reshape(-1, bands)
+    rows = measured.all(axis=1).reshape(-1)
+    if rows.sum() >= 4 * bands:
+        samples = samples[rows]
+    samples = samples.astype(np.float64)
+    mean = samples.mean(axis=0)
+    if not klt or bands == 1:
+        return Forward(mean, np.eye(bands))
+    # Directions are those in which neighbouring pixels differ, as these differences are what a video encoder spends bits on;
+    # directions of the values themselves would follow clouds and seasons, which cost it little. 0.1 dB better.
+    changes = np.concatenate([np.moveaxis(np.diff(cube.astype(np.float32), axis=axis), 1, -1).reshape(-1, bands) for axis in (2, 3)])
+    _, vectors = np.linalg.eigh(changes.T.astype(np.float64) @ changes)
+    vectors = vectors[:, ::-1]
+    variances = ((samples - mean) @ vectors).var(axis=0)
+    # Signs are free; fix them, so that the same cube always gives the same bytes.
+    vectors = vectors * np.where(vectors[np.abs(vectors).argmax(axis=0), np.arange(bands)] < 0, -1.0, 1.0)
+    kept = np.sqrt(variances) > _NEGLIGIBLE * step
+    kept[0] = True
+    return Forward(mean, vectors[:, kept])
+
+
+def fit_back(components: np.ndarray, cube: np.ndarray, measured: np.ndarray, forward: Forward) -> tuple[np.ndarray, np.ndarray]:
+    """Matrix (component, band) and bias (band,) float32 that turn decoded components into bands with least squares.
+
+    Wiener's reason: a component that the quantiser blurred carries less than it shows, and the fit takes it back.
+    """
+    count = components.shape[1]
+    rows = measured.all(axis=1).reshape(-1)
+    if rows.sum() < 4 * (count + 1):
+        return forward.matrix.T.astype(np.float32), forward.mean.astype(np.float32)
+    coded = np.moveaxis(components, 1, -1).reshape(-1, count)[rows].astype(np.float64)
+    true = np.moveaxis(cube, 1, -1).reshape(-1, cube.shape[1])[rows].astype(np.float64) - forward.mean
+    coded_mean, true_mean = coded.mean(axis=0), true.mean(axis=0)
+    centred = coded - coded_mean
+    normal = centred.T @ centred
+    spread = np.trace(normal) / count
+    # Pulled towards the transpose where a component says too little to be fitted.
+    ridge = max(spread, 1.0) * 1e-9 * np.eye(count)
+    matrix = np.linalg.solve(normal + ridge, centred.T @ (true - true_mean) + ridge @ forward.matrix.T)
+    bias = forward.mean + true_mean - coded_mean @ matrix
+    if not (np.isfinite(matrix).all() and np.isfinite(bias).all()):
+        return forward.matrix.T.astype(np.float32), forward.mean.astype(np.float32)
+    return matrix.astype(np.float32), bias.astype(np.float32)
+
+
+def back(components: np.ndarray, matrix: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Bands (time, band, y, x) float32 of decoded components.
+
+    Products are added one by one in a fixed order: every machine gets the same bits, for one frame as for all.
+    """
+    out = np.empty((len(components), matrix.shape[1], *components.shape[2:]), np.float32)
+    product = np.empty(components.shape[2:], np.float32)
+    for planes, bands in zip(components, out, strict=True):
+        for band, values in enumerate(bands):
+            values[:] = bias[band]
+            for component, plane in enumerate(planes):
+                np.multiply(plane, matrix[component, band], out=product)
+                values += product
+    return out
