@@ -324,11 +324,20 @@ def _finish(
         counts={split: int(splits.get(split, 0)) for split in ("train", "validation", "test")} if labelling else {},
         keys=len(plan.values) - len(left_out),
         left_out=list(left_out),
-        files=[artifact(folder, name) for name in (DATA_FILE, INDEX_FILE)],
+        files=[],
     )
+    with ThreadPoolExecutor(1) as pool:  # the disk writes while the digest is taken
+        synced = pool.submit(_sync, folder / DATA_FILE)
+        manifest = manifest.model_copy(update={"files": [artifact(folder, name) for name in (DATA_FILE, INDEX_FILE)]})
+        synced.result()
     write_manifest(folder / MANIFEST_FILE, manifest)
     (folder / JOURNAL_FILE).unlink()
     return manifest
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def _index(plan: Plan, missing: set[str], labelling: Labelling | None) -> pd.DataFrame:
