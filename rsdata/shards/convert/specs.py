@@ -9,6 +9,7 @@ import math
 import re
 import string
 from collections.abc import Mapping
+from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -96,11 +97,11 @@ class Input(_Part):
             raise ValueError(f"`key: {self.key}` names no field, so all patches would have the same key")
         return self
 
-    @property
+    @cached_property
     def band_names(self) -> tuple[str, ...]:
         return tuple(name for part in self.bands for name in part.names)
 
-    @property
+    @cached_property
     def per_band(self) -> bool:
         """Whether each band is a file of its own."""
         return "band" in fields_of(self.files)
@@ -163,7 +164,8 @@ class DatasetSpec(_Part):
         return self
 
 
-def fields_of(pattern: str) -> set[str]:
+@lru_cache
+def fields_of(pattern: str) -> frozenset[str]:
     """Names in braces; raises ValueError if the braces do not match or a name is not plain."""
     names = set()
     for _, name, form, conversion in string.Formatter().parse(pattern):
@@ -172,7 +174,7 @@ def fields_of(pattern: str) -> set[str]:
         if not _FIELD.fullmatch(name) or form or conversion:
             raise ValueError(f"{pattern!r} has a field {{{name}}}; a field is a word of small letters, digits and _")
         names.add(name)
-    return names
+    return frozenset(names)
 
 
 def known_datasets() -> list[str]:
