@@ -306,7 +306,8 @@ def test_a_recipe_may_ask_for_one_shard_per_scene(tmp_path, built):
     assert len(folders) == 2
     assert steps.verify_dataset(workspace)[1] == []
     recipe = load_recipe(tmp_path / "recipe.yaml")
-    assert not steps.write_report(recipe, workspace).skipped
+    assert not steps.write_report(recipe.model_copy(update={"licence": "CC-BY-4.0 <here>"}), workspace).skipped
+    assert "CC-BY-4.0 &lt;here&gt;" in workspace.report.read_text()
     with pytest.raises(RecipeError, match="has one shard per scene, and training reads one; merge them with `rsdata shards merge"):
         steps.train_baseline(recipe, workspace, Training())
     steps.repack_shards(folders, tmp_path / "merged")

@@ -16,7 +16,6 @@ import numpy as np
 
 from rsdata.errors import ShardError
 from rsdata.shards.compression import Compression
-from rsdata.shards.prefetch import major_faults, prefetch
 from rsdata.shards.reading import Headers, Piece, pieces_of_values
 from rsdata.shards.values import decode
 
@@ -150,7 +149,6 @@ class LmdbStore:
         self._pid = -1
         self._headers = Headers()
         self._codec = compression.codec() if compression else None
-        self._from_disk = True  # whether the last batch had to wait for the disk; the next is then asked for ahead
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_env": None, "_pid": -1, "_headers": Headers()}
@@ -232,13 +230,9 @@ class LmdbStore:
                     if value is None:
                         raise self._absent(key)
                     values.append(value)
-                if self._from_disk:
-                    prefetch(values)
-                before = major_faults()
                 if self._codec is not None:
                     values = [memoryview(self._unpacked(bytes(value), key)) for key, value in zip(keys, values, strict=True)]
                 yield pieces_of_values(values, keys, self._headers)
-                self._from_disk = major_faults() > before
         finally:
             _release(self._resolved, pid)
 

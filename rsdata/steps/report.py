@@ -64,6 +64,7 @@ def write_report(recipe: Recipe, workspace: Workspace) -> Outcome:
                     "Recipe": f"{manifest.name} ({manifest.recipe_sha256[:12]})",
                     "Made with": f"rsdata {manifest.rsdata_version}",
                     "Inputs": ", ".join(item.name for item in manifest.inputs),
+                    **({"Licence": recipe.licence} if recipe.licence else {}),
                 },
             )
         return [workspace.report], {"samples": SAMPLES_PER_SPLIT * 3}
