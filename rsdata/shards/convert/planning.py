@@ -10,13 +10,13 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from rsdata.errors import ShardError
 from rsdata.shards.convert.specs import DatasetSpec, Input, Layout, Option, fields_of
 
 _LONGEST_KEY = 511  # bytes, LMDB's limit
-_BAND = "\0"  # stands for a band in a path, where nothing else can
 
 # A value: its key, the index of its source, then the fields of its path in the source's order. Plain tuples, as a
 # dataset may have millions.
@@ -34,9 +34,18 @@ class Source:
 
     def paths(self, value: Value) -> list[str]:
         """The files of a value: one per band in the input's order, or one for all."""
-        known = dict(zip(self.fields, value[2:], strict=True))
-        path = f"{self.folder}/{self.input.files.format(**known, band=_BAND)}"
-        return [path.replace(_BAND, name) for name in self.input.band_names] if self.input.per_band else [path]
+        return self.joined_paths(value).split("\0")[:-1]
+
+    def joined_paths(self, value: Value) -> str:
+        """The files of a value, each with a zero byte behind it."""
+        return self._pattern.format(**dict(zip(self.fields, value[2:], strict=True)))
+
+    @cached_property
+    def _pattern(self) -> str:
+        """What the fields of a value are put into to give its paths."""
+        folder, *names = (text.replace("{", "{{").replace("}", "}}") for text in (str(self.folder), *self.input.band_names))
+        files = [self.input.files.replace("{band}", name) for name in names] if self.input.per_band else [self.input.files]
+        return "".join(f"{folder}/{file}\0" for file in files)
 
     @property
     def files_per_value(self) -> int:

@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +102,7 @@ class Reader:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._slot_of = [int(first) for first in _starts(source.files_per_value for source in plan.sources)]  # first of each source
+        self._slots = [np.arange(*pair) for pair in pairwise(self._slot_of)]
         self._templates = _Templates([()] * self._slot_of[-1])
         self._lock = threading.Lock()
         self._mine = threading.local()
@@ -138,30 +139,27 @@ class Reader:
         templates = self._templates
         if not _POSIX or templates.scratch_bytes == 1:
             return np.zeros(len(portion.values), bool)
-        paths: list[bytes] = []
-        counts = []
-        slots: list[int] = []
-        for value in portion.values:
-            own = self.plan.sources[value[1]].paths(value)
-            paths += [os.fsencode(path) + b"\0" for path in own]
-            counts.append(len(own))
-            slots += range(self._slot_of[value[1]], self._slot_of[value[1] + 1])
+        sources = [self.plan.sources[value[1]] for value in portion.values]
+        joined = "".join(source.joined_paths(value) for source, value in zip(sources, portion.values, strict=True))
+        paths = np.frombuffer(os.fsencode(joined), np.uint8)
+        starts = np.append(0, np.flatnonzero(paths == 0) + 1)
+        counts = np.array([source.files_per_value for source in sources])
+        slots = np.concatenate([self._slots[value[1]] for value in portion.values])
         scratch = getattr(self._mine, "scratch", None)
         if scratch is None or scratch.size < templates.scratch_bytes:
             scratch = self._mine.scratch = np.empty(templates.scratch_bytes, np.uint8)
-        state = np.empty(len(paths), np.int8)
+        state = np.empty(len(slots), np.int8)
         kernels.copy_files(
-            np.frombuffer(b"".join(paths), np.uint8),
-            _starts(len(path) for path in paths),
-            np.array(slots, np.int64),
+            paths,
+            starts,
+            slots,
             np.repeat(np.array(portion.at, np.int64), counts),
             *templates.arrays,
             scratch,
             buffer,
             state,
         )
-        first = _starts(iter(counts))[:-1]
-        return np.logical_and.reduceat(state == kernels.COPIED, first)
+        return np.logical_and.reduceat(state == kernels.COPIED, np.cumsum(counts) - counts)
 
     def _read_with_care(self, value: Value, by_rasterio: Counter[str]) -> tuple[bytes, list[str]]:
         """A value file by file: its bytes, or what is wrong with its files. New structures become templates."""
