@@ -1,0 +1,167 @@
+"""Everything rsdata leaves on disk, as pydantic models; ids are built and parsed in ``records.ids`` and nowhere else.
+
+A record forbids unknown fields, so a file of another version is refused instead of half understood.
+``schemas/`` holds one JSON Schema per record and ``arrow_schema`` turns a row model into the columns of its
+Parquet table, so a field is named, typed and explained once.
+"""
+
+import json
+from pathlib import Path
+
+from rsdata.records.base import (
+    DROP_REASONS,
+    SEASON_OF_MONTH,
+    SEASONS,
+    SPLITS,
+    STAGES,
+    DropReason,
+    Instant,
+    Record,
+    Season,
+    Split,
+    Stage,
+    arrow_schema,
+    columns_of,
+)
+from rsdata.records.captions import CaptionRow, ClassShare, PatchFacts
+from rsdata.records.dataset import Failure, InputDigest, Manifest, Receipt
+from rsdata.records.ids import PatchId, is_s1_product, parse_start, reference_map_id, s1_patch_id, s1_scene_id, s1_start, s2_scene_id
+from rsdata.records.patches import PUBLISHED_COLUMNS, BoundingBox, PatchLabeling, PatchMeasures, PatchPlace, PatchQuality, PatchRow
+from rsdata.records.remote import Download, FetchedFile, ProductType, RemoteCopy, RemoteFile, RemoteInput, RemoteProduct
+from rsdata.records.scenes import (
+    Coregistration,
+    Coregistrations,
+    Correction,
+    Quarantine,
+    ScenePair,
+    Sentinel1Match,
+    Sentinel1Scene,
+    Sentinel2Scene,
+)
+from rsdata.records.series import CubeFrame, CubeRow
+from rsdata.records.shards import Artifact, BandInfo, BandStatistics, LabelClass, LeftOut, ShardIndexRow, ShardManifest, SplitInfo
+from rsdata.records.splits import (
+    FINDING_KINDS,
+    AuditAgainst,
+    AuditFinding,
+    Autocorrelation,
+    AutocorrelationBin,
+    FindingExample,
+    FindingKind,
+    GapDistribution,
+    NearPatches,
+    ShareBalance,
+    SplitAudit,
+    SplitPair,
+)
+from rsdata.records.training import ClassScore, EpochLog, Scores, TrainingReport
+from rsdata.records.video import VideoGroup, VideoHeader, VideoMeasured, VideoStream
+
+RECORDS: tuple[type[Record], ...] = (
+    Sentinel2Scene, Sentinel1Scene, ScenePair, PatchRow, PatchMeasures, PatchFacts, CaptionRow, ShardManifest, ShardIndexRow,
+    Receipt, Failure, Correction, Quarantine, RemoteProduct, Download, RemoteInput, Coregistrations, SplitAudit, SplitInfo,
+    Manifest, TrainingReport, VideoHeader, CubeRow, CubeFrame,
+)  # fmt: skip
+
+
+def schema_text(record: type[Record]) -> str:
+    """JSON Schema of a record as it lies in ``schemas/``."""
+    return json.dumps(record.model_json_schema(), indent=1, sort_keys=True) + "\n"
+
+
+def write_schemas(folder: Path) -> list[Path]:
+    """Write one JSON Schema per record; return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for record in RECORDS:
+        path = folder / f"{record.__name__}.schema.json"
+        path.write_text(schema_text(record), encoding="utf-8")
+        paths.append(path)
+    return paths
+
+
+__all__ = [
+    "DROP_REASONS",
+    "FINDING_KINDS",
+    "PUBLISHED_COLUMNS",
+    "RECORDS",
+    "SEASONS",
+    "SEASON_OF_MONTH",
+    "SPLITS",
+    "STAGES",
+    "Artifact",
+    "AuditAgainst",
+    "AuditFinding",
+    "Autocorrelation",
+    "AutocorrelationBin",
+    "BandInfo",
+    "BandStatistics",
+    "BoundingBox",
+    "CaptionRow",
+    "ClassScore",
+    "ClassShare",
+    "Coregistration",
+    "Coregistrations",
+    "Correction",
+    "CubeFrame",
+    "CubeRow",
+    "Download",
+    "DropReason",
+    "EpochLog",
+    "Failure",
+    "FetchedFile",
+    "FindingExample",
+    "FindingKind",
+    "GapDistribution",
+    "InputDigest",
+    "Instant",
+    "LabelClass",
+    "LeftOut",
+    "Manifest",
+    "NearPatches",
+    "PatchFacts",
+    "PatchId",
+    "PatchLabeling",
+    "PatchMeasures",
+    "PatchPlace",
+    "PatchQuality",
+    "PatchRow",
+    "ProductType",
+    "Quarantine",
+    "Receipt",
+    "Record",
+    "RemoteCopy",
+    "RemoteFile",
+    "RemoteInput",
+    "RemoteProduct",
+    "ScenePair",
+    "Scores",
+    "Season",
+    "Sentinel1Match",
+    "Sentinel1Scene",
+    "Sentinel2Scene",
+    "ShardIndexRow",
+    "ShardManifest",
+    "ShareBalance",
+    "Split",
+    "SplitAudit",
+    "SplitInfo",
+    "SplitPair",
+    "Stage",
+    "TrainingReport",
+    "VideoGroup",
+    "VideoHeader",
+    "VideoMeasured",
+    "VideoStream",
+    "arrow_schema",
+    "columns_of",
+    "is_s1_product",
+    "parse_start",
+    "reference_map_id",
+    "s1_patch_id",
+    "s1_scene_id",
+    "s1_start",
+    "s2_scene_id",
+    "schema_text",
+    "write_schemas",
+]
