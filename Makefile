@@ -68,6 +68,7 @@ bench-terrain: install ## Terrain correct one full-size tile of Sentinel-1 and p
 bench-shards: install ## Convert 4,000 patches and read them, against other tools; fails where a bound is missed
 	$(BIN)/python tests/benchmarks/convert.py
 	$(PIP) install --progress-bar off -q -c .ci/constraints.txt -c $(VENV)/torch.txt -e ".[bench]"
+	$(BIN)/python -c "import torchvision" 2>/dev/null || $(PIP) uninstall -q -y torchvision  # one for GPUs, which nothing here needs
 	$(BIN)/python tests/benchmarks/reading.py
 
 bench-labels: install ## Rasterize and label one full-size tile and print time and accuracy
