@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 from numba import carray, njit, types
+from numba.core import typing
 from numba.extending import intrinsic
 
 TYPES = {"uint16": 0, "float32": 1, "int16": 2, "uint8": 3}  # stored types that are read as they lie
@@ -30,6 +31,7 @@ def _as_pointer(typing_context, address):  # type: ignore[no-untyped-def]
 
 
 _pointer: Any = intrinsic(_as_pointer)  # an integer as the pointer it is
+_copy: Any = types.ExternalFunction("memcpy", typing.signature(types.intp, types.intp, types.intp, types.intp))
 
 
 @_compiled
@@ -56,20 +58,26 @@ def _normalise_stored(address, kind, pixels, mean, std, nodata, target):  # type
 def _nearest(source, width, rows, columns, target):  # type: ignore[no-untyped-def]
     """``source`` (pixel,) to ``target`` (pixel,); equal rows are worked out once."""
     side = rows.size
-    doubled = columns.size == 2 * width
+    times = side // width
+    whole = side == times * width  # then nothing is looked up per pixel
+    start = target.ctypes.data
     for y in range(side):
-        line = target[y * side : (y + 1) * side]
+        at = y * side
         if y > 0 and rows[y] == rows[y - 1]:
-            line[:] = target[(y - 1) * side : y * side]
-            continue
-        native = source[rows[y] * width : (rows[y] + 1) * width]
-        if doubled:  # the commonest case, 20 m to 10 m, without a look-up per pixel
+            _copy(start + 4 * at, start + 4 * (at - side), 4 * side)
+        elif whole and times == 2:  # the commonest case, 20 m to 10 m; two pixels at once, as one number of twice their size
+            native = carray(_pointer(source.ctypes.data + 4 * rows[y] * width), (width,), np.uint32)
+            pairs = carray(_pointer(start + 4 * at), (width,), np.uint64)
             for x in range(width):
-                line[2 * x] = native[x]
-                line[2 * x + 1] = native[x]
+                pairs[x] = np.uint64(native[x]) | (np.uint64(native[x]) << np.uint64(32))
+        elif whole:
+            for x in range(width):
+                value = source[rows[y] * width + x]
+                for place in range(at + x * times, at + (x + 1) * times):
+                    target[place] = value
         else:
             for x in range(side):
-                line[x] = native[columns[x]]
+                target[at + x] = source[rows[y] * width + columns[x]]
 
 
 @_compiled
