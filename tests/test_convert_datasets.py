@@ -1,5 +1,6 @@
 """Published datasets: golden bytes of rico-hdl, and keys, types and sizes as its contract lists them."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 
 from rsdata import steps
 from rsdata.commands import app
-from rsdata.errors import RecipeError, ShardError
+from rsdata.errors import LabelError, RecipeError, ShardError
 from rsdata.shards import open_shard, verify_shard
 from rsdata.shards.convert import known_datasets, load_spec, plan
 
@@ -97,10 +98,52 @@ def test_real_bigearthnet_v1_pairs(shared_data, tmp_path):
     assert verify_shard(tmp_path / "out") == []
 
 
+def test_bigearthnet_v1_states_labels_and_twins_beside_its_patches(shared_data, tmp_path):
+    folder = shared_data / "bigearthnet_v1_pairs"
+    options = {"s1-dir": folder / "BigEarthNet-S1-Example", "s2-dir": folder / "BigEarthNet-S2-Example"}
+    done = steps.convert_dataset("bigearthnet-v1", options, tmp_path / "out")
+    stated = {path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/*/*.json")}
+    with open_shard(tmp_path / "out") as shard:
+        index, names = shard.index, [each.name for each in shard.manifest.labels]
+    assert (done.labelled, len(index), len(names)) == (6, 6, 43)
+    assert done.manifest.statistics_over == "all patches"
+    assert done.manifest.counts == {}
+    for row in index.itertuples():
+        assert sorted(row.labels) == sorted(stated[row.patch_id]["labels"])
+        assert stated[row.s1_key]["corresponding_s2_patch"] == row.patch_id
+
+
+def test_labels_stated_by_name_can_be_grouped(shared_data, tmp_path):
+    folder = shared_data / "bigearthnet_v1_pairs" / "BigEarthNet-S2-Example"
+    steps.convert_dataset("bigearthnet-v1", {"s2-dir": folder}, tmp_path / "out", nomenclature="bigearthnet-19")
+    with open_shard(tmp_path / "out") as shard:
+        labels = shard.index.set_index("patch_id")["labels"]
+    # stated: Non-irrigated arable land; Land principally occupied by agriculture, with significant areas of natural vegetation
+    assert list(labels["S2A_MSIL2A_20170613T101031_87_48"]) == [
+        "Arable land", "Land principally occupied by agriculture, with significant areas of natural vegetation"
+    ]  # fmt: skip
+
+
+def test_a_patch_without_its_label_file_has_no_labels_and_a_damaged_one_is_refused(shared_data, tmp_path):
+    shutil.copytree(shared_data / "bigearthnet_v1_pairs" / "BigEarthNet-S2-Example", tmp_path / "in")
+    first, second, *_ = sorted((tmp_path / "in").glob("*/*.json"))
+    first.unlink()
+    assert steps.convert_dataset("bigearthnet-v1", {"s2-dir": tmp_path / "in"}, tmp_path / "out").labelled == 5
+    second.write_text('{"labels": ["Lava"]}')
+    with pytest.raises(LabelError, match="has the class 'Lava', which bigearthnet-43 does not know"):
+        steps.convert_dataset("bigearthnet-v1", {"s2-dir": tmp_path / "in"}, tmp_path / "other")
+    second.write_text("[1]")
+    with pytest.raises(ShardError, match="does not state the classes of .* expected a JSON object with `labels`"):
+        steps.convert_dataset("bigearthnet-v1", {"s2-dir": tmp_path / "in"}, tmp_path / "other")
+
+
 def test_real_eurosat(shared_data, tmp_path):
     steps.convert_dataset("eurosat-multi-spectral", {"dataset-dir": shared_data / "eurosat_ms"}, tmp_path / "out")
     values = contents(tmp_path / "out")
     assert sorted(values) == ["AnnualCrop_1", "Pasture_300", "SeaLake_3000"]
+    with open_shard(tmp_path / "out") as shard:
+        assert [list(labels) for labels in shard.index["labels"]] == [["AnnualCrop"], ["Pasture"], ["SeaLake"]]
+        assert [each.name for each in shard.manifest.labels] == ["AnnualCrop", "Pasture", "SeaLake"]
     names = [f"B{number:02d}" for number in range(1, 13)] + ["B08A"]
     assert layout(values["Pasture_300"]) == squares(dict.fromkeys(names, 64), "uint16")
     with rasterio.open(shared_data / "eurosat_ms" / "Pasture" / "Pasture_300.tif") as raster:

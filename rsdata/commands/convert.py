@@ -30,6 +30,10 @@ def convert(
         Path | None, _folder("Folder of reference maps.", "--reference-maps-dir", "--bigearthnet-reference-maps-dir")
     ] = None,
     metadata: Annotated[Path | None, typer.Option(help="metadata.parquet of BigEarthNet v2, for splits and labels.")] = None,
+    nomenclature: Annotated[
+        str | None,
+        typer.Option(help="Classes to group those stated beside the patches into, such as bigearthnet-19.", show_default="as stated"),
+    ] = None,
     format: Annotated[str, typer.Option(help="Format of the shard.")] = "lmdb",
     workers: Annotated[int | None, typer.Option(min=1, help="Threads that read.", show_default="one per core")] = None,
     skip_damaged: Annotated[
@@ -50,7 +54,15 @@ def convert(
     try:
         with bar("convert") as advance:
             done = steps.convert_dataset(
-                dataset, folders, target, format=format, workers=workers, metadata=metadata, skip_damaged=skip_damaged, advance=advance
+                dataset,
+                folders,
+                target,
+                format=format,
+                workers=workers,
+                metadata=metadata,
+                nomenclature=nomenclature,
+                skip_damaged=skip_damaged,
+                advance=advance,
             )
     except ShardError as error:
         if as_json and "damaged" in error.context:
@@ -65,6 +77,7 @@ def convert(
             "files": done.files,
             "by_rasterio": dict(sorted(done.by_rasterio.items())),
             "resumed_after": done.resumed_after,
+            "labelled": done.labelled,
         }
         out.print_json(json.dumps(report))
     else:
@@ -83,6 +96,8 @@ def _print(done: steps.Conversion, target: Path) -> None:
     table.add_row("files read", f"{done.files:,}")
     for reason, count in sorted(done.by_rasterio.items()):
         table.add_row(f"of these through rasterio: {reason}", f"{count:,}")
+    if manifest.labels:
+        table.add_row("patches with labels", f"{done.labelled:,}")
     for split, count in manifest.counts.items():
         table.add_row(split, f"{count:,}")
     out.print(table)

@@ -1,18 +1,22 @@
 """Published datasets, in the folders they were published in, as one shard."""
 
+import colorsys
 import dataclasses
+import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rsdata import shards
-from rsdata.errors import CatalogError, ShardError, WorkspaceError
+from rsdata.errors import CatalogError, LabelError, ShardError, WorkspaceError
 from rsdata.labels import load_nomenclature
+from rsdata.records import LabelClass
 from rsdata.shards import convert
 from rsdata.shards.convert import Conversion
 from rsdata.workspace import file_sha256
@@ -41,6 +45,7 @@ def convert_dataset(
     format: str = "lmdb",
     workers: int | None = None,
     metadata: Path | None = None,
+    nomenclature: str | None = None,
     skip_damaged: bool = False,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Conversion:
@@ -52,24 +57,26 @@ def convert_dataset(
     Args:
         dataset: name of a known dataset, or a YAML file that describes one.
         folders: option such as ``s1-dir`` to the folder it names; any subset of those the dataset has.
-        metadata: table with splits and labels as published with BigEarthNet v2.
+        metadata: table with splits and labels as published with BigEarthNet v2. Without it, labels are those that the dataset
+            states beside its patches or in the names of its folders, and there are no splits.
+        nomenclature: for classes stated by name beside the patches, the table that groups them, such as bigearthnet-19.
 
-    Raises: ShardError if files are damaged or keys clash; RecipeError if there is no such dataset; WorkspaceError if the
-        target cannot be written.
+    Raises: ShardError if files are damaged or keys clash; RecipeError if there is no such dataset; LabelError if the
+        nomenclature does not know a class; WorkspaceError if the target cannot be written.
     """
     if format not in shards.FORMATS:
         raise ShardError(f"{format!r} is no format to convert to; known are {', '.join(sorted(shards.FORMATS))}", format=format)
     plan = convert.plan(convert.load_spec(dataset), folders)
-    labelling = None if metadata is None else _labelling(metadata)
+    labelling = _stated(plan, nomenclature) if metadata is None else _labelling(metadata)
     digest = convert.digest_of(plan, labelling)
     target = target.absolute()
     aside = target.with_name(f".{target.name}.part")
     if (target / shards.MANIFEST_FILE).is_file():
         with shards.open_shard(target) as shard:
-            made = shard.manifest
+            made, labelled = shard.manifest, convert.labelled_rows(shard.index)
         if made.recipe_sha256 == digest and made.format == format and (skip_damaged or not made.left_out):
             advance(len(plan.values))
-            return Conversion(made, resumed_after=made.keys)
+            return Conversion(made, resumed_after=made.keys, labelled=labelled)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ShardError(f"{target} holds something else already; name a folder that does not exist yet", path=str(target))
     try:
@@ -129,6 +136,47 @@ def _labelling(metadata: Path) -> convert.Labelling:
         )
     nomenclature = load_nomenclature(_NOMENCLATURE)
     return convert.Labelling(table, nomenclature.classes, nomenclature.unlabeled_codes, file_sha256(metadata))
+
+
+def _stated(plan: convert.Plan, nomenclature: str | None) -> convert.Labelling | None:
+    """Labels as the dataset itself states them, patch by patch; None if it does not.
+
+    Raises: ShardError if a file that should state them is missing or damaged; LabelError if it names an unknown class.
+    """
+    table_name = next((each.input.labels.nomenclature for each in plan.sources if each.input.labels and each.input.labels.file), None)
+    if nomenclature is not None and table_name is None:
+        raise ShardError(f"{plan.spec.name} does not state classes by name beside its patches; leave --nomenclature out")
+    stated = list(convert.statements(plan))
+    if not stated:
+        return None
+    if table_name is None:
+        classes, unlabeled = _classes_of_folders(sorted({name for each in stated for name in each.classes})), []
+        renamed: dict[str, str | None] = {each.name: each.name for each in classes}
+    else:
+        known = load_nomenclature(nomenclature or table_name)
+        classes, unlabeled = list(known.classes), known.unlabeled_codes
+        renamed = {name: known.class_of_code.get(code) for code, name in known.code_names.items()}
+    order = {each.name: each.index for each in classes}
+    partner = {each.partner: each.key for each in stated if each.partner is not None}
+    rows = []
+    for each in stated:
+        if strange := [name for name in each.classes if name not in renamed]:
+            raise LabelError(
+                f"{each.key} has the class {strange[0]!r}, which {nomenclature or table_name} does not know; choose another --nomenclature"
+            )
+        found = {renamed[name] for name in each.classes} - {None}
+        rows.append((each.key, None, sorted(found, key=lambda name: order[str(name)]), partner.get(each.key)))
+    table = pd.DataFrame(rows, columns=_LABEL_COLUMNS)
+    return convert.Labelling(table, classes, unlabeled, hashlib.sha256(repr(rows).encode()).hexdigest())
+
+
+def _classes_of_folders(names: Sequence[str]) -> list[LabelClass]:
+    """Classes that have names alone; colours go round the circle."""
+    colors = (colorsys.hsv_to_rgb(index / len(names), 0.6, 0.9) for index in range(len(names)))
+    return [
+        LabelClass(index=index, name=name, color="#" + "".join(f"{round(255 * part):02x}" for part in color), codes=[])
+        for index, (name, color) in enumerate(zip(names, colors, strict=True))
+    ]
 
 
 @contextmanager

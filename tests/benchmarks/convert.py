@@ -5,7 +5,8 @@
 The tree is made first from real pixels: Sentinel-2 windows of Major TOM pieces, Sentinel-1 windows of SSL4EO-S12, under
 the headers of real BigEarthNet files. Nothing of that counts. Then each round runs, one after the other on the same
 files, the plain loop (rasterio, safetensors, LMDB, one commit per 512 values, synced at the end), ``cp -r`` with a sync,
-and ``rsdata.shards.convert``; ratios are of medians over the rounds. Each finds memory that the machine has at hand. What is converted is compared with the plain loop's
+and ``rsdata.shards.convert``; ratios are of medians over the rounds. Each finds memory that the
+machine has at hand. What is converted is compared with the plain loop's
 database, value by value.
 
 Exits 1 if a bound below is missed.

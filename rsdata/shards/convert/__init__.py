@@ -6,7 +6,8 @@ them without GDAL, see ``tiff``), and ``writing`` puts these into a shard that a
 
 from rsdata.shards.convert.planning import Plan, plan
 from rsdata.shards.convert.specs import DatasetSpec, Option, known_datasets, load_spec
-from rsdata.shards.convert.writing import Conversion, Labelling, convert, digest_of
+from rsdata.shards.convert.stating import Statement, statements
+from rsdata.shards.convert.writing import Conversion, Labelling, convert, digest_of, labelled_rows
 
 __all__ = [
     "Conversion",
@@ -14,9 +15,12 @@ __all__ = [
     "Labelling",
     "Option",
     "Plan",
+    "Statement",
     "convert",
     "digest_of",
     "known_datasets",
+    "labelled_rows",
     "load_spec",
     "plan",
+    "statements",
 ]

@@ -63,6 +63,21 @@ class Bands(_Part):
     gsd_m: float | None = None
 
 
+class LabelSource(_Part):
+    """Where the classes of a patch are stated, if not in a table for the whole dataset."""
+
+    field: str | None = Field(None, description="field of its path that is its only class")
+    file: str | None = Field(None, description="path below the folder of a JSON object whose `labels` are names of classes")
+    partner: str | None = Field(None, description="what in that object is the key of the patch of the other sensor that it belongs to")
+    nomenclature: str | None = Field(None, description="short name of the table of classes that the names in the file are from")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "LabelSource":
+        if (self.field is None) == (self.file is None) or (self.file is None) != (self.nomenclature is None):
+            raise ValueError("labels need either `field`, or `file` and `nomenclature`")
+        return self
+
+
 class Input(_Part):
     """One folder of files of one kind."""
 
@@ -77,6 +92,7 @@ class Input(_Part):
     scale: float = Field(1.0, description="physical = (stored + offset) * scale")
     offset: tuple[float, ...] = Field((), description="counts; empty if the files do not state it")
     statistics: bool = Field(True, description="false for class codes")
+    labels: LabelSource | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Input":
@@ -93,6 +109,8 @@ class Input(_Part):
             raise ValueError(
                 f"`key: {self.key}` names {', '.join(lacking)}; `files` gives {', '.join(sorted(fields - {'band'})) or 'none'}"
             )
+        if self.labels and (unknown := ({self.labels.field} if self.labels.field else fields_of(self.labels.file or "")) - fields):
+            raise ValueError(f"`labels` names {', '.join(sorted(unknown))}; `files` gives {', '.join(sorted(fields - {'band'}))}")
         if not fields_of(self.key):
             raise ValueError(f"`key: {self.key}` names no field, so all patches would have the same key")
         return self

@@ -45,10 +45,14 @@ Items = Sequence[tuple[str, bytes | memoryview]]
 class Labelling:
     """What is known of patches beyond their pixels."""
 
-    table: pd.DataFrame  # columns patch_id, split, labels, s1_name as published with BigEarthNet v2
+    table: pd.DataFrame  # columns patch_id, split (None for all if there are no splits), labels, s1_name
     classes: Sequence[LabelClass]
     unlabeled_codes: Sequence[int]
-    digest: str  # of the table's file
+    digest: str  # of the file it came from
+
+    @property
+    def has_splits(self) -> bool:
+        return bool(self.table["split"].notna().any())
 
 
 def digest_of(plan: Plan, labelling: Labelling | None) -> str:
@@ -64,6 +68,7 @@ class Conversion:
     files: int = 0  # files of the values that this run read
     by_rasterio: Counter[str] = field(default_factory=Counter)  # why rasterio had to read a file, and how many
     resumed_after: int = 0  # values that an earlier run had written
+    labelled: int = 0  # rows of the index that have labels
 
 
 def convert(
@@ -123,8 +128,14 @@ def convert(
         raise _damaged(broken, len(plan.values))
     if len(left_out) == len(plan.values):
         raise _damaged(left_out, len(plan.values))
-    manifest = _finish(plan, folder, left_out, statistics, labelling)
-    return Conversion(manifest, files, by_rasterio, written)
+    index = _index(plan, {each.key for each in left_out}, labelling)
+    manifest = _finish(plan, folder, left_out, statistics, labelling, index)
+    return Conversion(manifest, files, by_rasterio, written, labelled_rows(index))
+
+
+def labelled_rows(index: pd.DataFrame) -> int:
+    """How many rows of an index have labels."""
+    return int(index["labels"].map(len).gt(0).sum())
 
 
 def _damaged(broken: list[LeftOut], total: int) -> ShardError:
@@ -256,7 +267,7 @@ class _Statistics:
             for source in plan.sources
         ]
         self._counted: set[str] | None = None
-        if labelling is not None:
+        if labelling is not None and labelling.has_splits:
             train = labelling.table[labelling.table["split"] == "train"]
             self._counted = set(train["patch_id"]) | set(train["s1_name"])
 
@@ -299,16 +310,17 @@ def _finish(
     left_out: Sequence[LeftOut],
     statistics: _Statistics,
     labelling: Labelling | None,
+    index: pd.DataFrame,
 ) -> ShardManifest:
     """Write index and manifest, and take the journal away."""
-    index = _index(plan, {each.key for each in left_out}, labelling)
     write_index(folder / INDEX_FILE, index)
     bands = []
     for place, source in enumerate(plan.sources):
         for name in source.input.band_names:
             gathered = statistics.result(place, name)
             bands.append(source.input.info(name, gathered.result() if gathered else None))
-    splits = index["split"].value_counts().to_dict() if labelling is not None else {}
+    has_splits = labelling is not None and labelling.has_splits
+    splits = index["split"].value_counts().to_dict() if has_splits else {}
     manifest = ShardManifest(
         name=plan.spec.name,
         format="lmdb",
@@ -318,10 +330,10 @@ def _finish(
         patch_side_m=plan.spec.patch_side_m,
         grid=plan.spec.grid,
         bands=bands,
-        statistics_over="all patches" if labelling is None else "train split",
+        statistics_over="train split" if has_splits else "all patches",
         labels=list(labelling.classes) if labelling else [],
         unlabeled_codes=list(labelling.unlabeled_codes) if labelling else [],
-        counts={split: int(splits.get(split, 0)) for split in ("train", "validation", "test")} if labelling else {},
+        counts={split: int(splits.get(split, 0)) for split in ("train", "validation", "test")} if has_splits else {},
         keys=len(plan.values) - len(left_out),
         left_out=list(left_out),
         files=[],
@@ -365,5 +377,6 @@ def _index(plan: Plan, missing: set[str], labelling: Labelling | None) -> pd.Dat
             add(key, sensor, s1_key, reference_map, split, labels)
     for key, sensor in sensor_of.items():
         if sensor in alone and key not in beside:
-            add(key, sensor, None, None, None, nothing)
+            split, _, labels = known.get(key, (None, None, nothing))
+            add(key, sensor, None, None, split, labels)
     return pd.DataFrame({name: pd.Series(column, dtype=object) for name, column in columns.items()})
