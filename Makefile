@@ -10,7 +10,7 @@ HAS_GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help install demo test lint format schemas docs bench-tile bench-splits bench-terrain bench-labels bench-shards bench-video fuzz-video clean
+.PHONY: help install demo test lint format schemas docs bench-tile bench-splits bench-terrain bench-feeding bench-labels bench-shards bench-video bench-video-training fuzz-video check-texts check-training clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ else
 	$(PIP) install --progress-bar off "torch==$(TORCH_VERSION)"
 endif
 	$(PIP) freeze | grep -i '^torch==' > $(VENV)/torch.txt
-	$(PIP) install --progress-bar off -q -c .ci/constraints.txt -c $(VENV)/torch.txt -e ".[train,s1,download,video,dev]"
+	$(PIP) install --progress-bar off -q -c .ci/constraints.txt -c $(VENV)/torch.txt -e ".[train,s1,download,video,llm,score,dev]"
 	@touch $@
 
 demo: install ## Build the demonstration dataset, train on it, and name the report to open
@@ -77,8 +77,25 @@ bench-labels: install ## Rasterize and label one full-size tile and print time a
 bench-video: install ## Compare video shards with xarrayvideo's way, in rate and speed; fails where a bound is missed
 	$(BIN)/python tests/benchmarks/video.py
 
+bench-video-training: install ## Train on exact and on lossy series of the demonstration; fails if the scores differ by more than seeds do
+	$(BIN)/python tests/benchmarks/video_training.py
+
 fuzz-video: install ## Read 10,000 damaged video blobs; fails if one crashes the reader or exceeds its bounds
 	$(BIN)/python tests/benchmarks/video_fuzz.py
+
+check-training: install ## Train three seeds on the demonstration dataset, and learn real patches by heart; fails where a bound is missed
+	$(BIN)/python tests/benchmarks/training.py
+
+bench-feeding: install ## Time the loader alone and beside a network
+	$(BIN)/python tests/benchmarks/feeding.py --on-device
+
+check-texts: install ## Try texts at full size: facts, every answer, the check, a language model's captions; fails where a bound is missed
+	$(BIN)/python tests/benchmarks/facts.py --reference 500
+	$(BIN)/python tests/benchmarks/facts.py
+	$(BIN)/python tests/benchmarks/texts.py
+	$(BIN)/python tests/benchmarks/mutations.py
+	$(PIP) install --progress-bar off -q -c .ci/constraints.txt -c $(VENV)/torch.txt -e ".[serve]"
+	$(BIN)/python tests/benchmarks/chat.py --transformers
 
 clean: ## Remove the virtual environment and everything that was built
 	rm -rf $(VENV) $(OUT) site build *.egg-info

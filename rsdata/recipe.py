@@ -6,21 +6,26 @@ own part, so the digest of that part tells whether finished work is still valid.
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from rsdata.errors import RecipeError
 
+_PRESETS = resources.files("rsdata.catalogs").joinpath("presets")  # sets of options of `training`
+
 
 class Part(BaseModel):
-    """A part of the recipe: unknown keys are refused."""
+    """A part of the recipe: unknown keys are refused, and what is refused is not repeated, as it may be a key in the wrong place."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     def digest(self) -> str:
         """SHA-256 over what this part says, independent of how the YAML was laid out."""
@@ -126,6 +131,23 @@ class Quality(Part):
     duplicates: Literal["keep", "drop"] = Field("keep", description="what becomes of patches that repeat another's picture")
 
 
+def named_values(options: Sequence[str], example: str) -> dict[str, Any]:
+    """Options of a command line, each ``name=value`` with a value as YAML has it.
+
+    Raises: RecipeError if one has no ``=``, or its value is no YAML.
+    """
+    named = {}
+    for option in options:
+        name, sign, value = option.partition("=")
+        if not sign or not name:
+            raise RecipeError(f"{option!r} is no option; expected a name and a value such as {example}", option=option)
+        try:
+            named[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"the value of {option!r} is not YAML: {' '.join(str(error).split())}", option=option) from error
+    return named
+
+
 class Ratios(Part):
     """The share of the patches that each split is meant to get; 0 leaves a split out."""
 
@@ -158,15 +180,7 @@ class SplitPart(Part):
 
         Raises: RecipeError if an option has no ``=`` or its value is no YAML, or if the ratios are not three numbers that sum to 1.
         """
-        named = {}
-        for option in options:
-            name, sign, value = option.partition("=")
-            if not sign or not name:
-                raise RecipeError(f"{option!r} is no option; expected a name and a value such as buffer_m=5000", option=option)
-            try:
-                named[name.strip()] = yaml.safe_load(value)
-            except yaml.YAMLError as error:
-                raise RecipeError(f"the value of {option!r} is not YAML: {' '.join(str(error).split())}", option=option) from error
+        named = named_values(options, "buffer_m=5000")
         shares = Ratios()
         if ratios is not None:
             try:
@@ -179,11 +193,104 @@ class SplitPart(Part):
         return cls(strategy=strategy, seed=seed, ratios=shares, options=named)
 
 
+class ModelBudget(Part):
+    """What a language model may use in all, over every run on one dataset; asking stops before it would be exceeded."""
+
+    tokens: int | None = Field(None, gt=0, description="of prompts and answers together")
+    cost: float | None = Field(None, gt=0, description="in the currency of the prices")
+    input_price: float = Field(0, ge=0, description="of a million tokens of prompts")
+    output_price: float = Field(0, ge=0, description="of a million tokens of answers")
+    image_tokens: int = Field(2000, gt=0, description="set aside for a picture until the server says what it took")
+
+    @model_validator(mode="after")
+    def _priced(self) -> "ModelBudget":
+        if self.cost is not None and not self.input_price and not self.output_price:
+            raise ValueError("`cost` has a limit but there are no prices; give `input_price` and `output_price`")
+        return self
+
+
+class LanguageModel(Part):
+    """A model behind any server that speaks the OpenAI chat protocol; nothing is sent unless ``captions.engine`` is llm."""
+
+    base_url: str = Field(description="such as http://127.0.0.1:8000/v1; keys belong in the environment, not here")
+    model: str = Field(min_length=1, description="as the server calls it")
+    api_key_env: str | None = Field(
+        None, pattern=r"^[A-Z][A-Z0-9_]*$", description="the name of the environment variable that holds the key; none is sent if absent"
+    )
+    task: Literal["paraphrase", "enrich"] = "paraphrase"
+    image: bool = Field(False, description="show the model the patch in natural colours")
+    temperature: float = Field(0.7, ge=0, le=2)
+    max_tokens: int = Field(400, gt=0, description="of one answer")
+    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = Field("max_tokens", description="which of them the server knows")
+    response_format: Literal["auto", "json_schema", "json_object", "none"] = Field(
+        "auto", description="how the server is told to answer in JSON; auto goes down this list until the server accepts one"
+    )
+    tries: int = Field(
+        3, ge=1, le=10, description="answers looked at before the template's text is taken; each is told what was wrong with the last"
+    )
+    concurrency: int = Field(4, ge=1, le=256, description="requests under way at a time")
+    retries: int = Field(5, ge=0, description="of a request that the server did not answer; waits grow from half a second to a minute")
+    timeout_s: float = Field(60, gt=0, description="longest silence of the server before the request is sent again")
+    without_answer: Literal["stop", "template"] = Field(
+        "stop", description="what becomes of captions that a spent budget or a silent server leaves without an answer"
+    )
+    budget: ModelBudget = ModelBudget()
+
+    @model_validator(mode="after")
+    def _bare_address(self) -> "LanguageModel":
+        address = urlsplit(self.base_url)
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise ValueError("`base_url` must be an http or https address such as http://127.0.0.1:8000/v1")
+        if address.username or address.password or address.query or address.fragment:
+            raise ValueError("`base_url` must hold no user, password or query; put a key into an environment variable, see `api_key_env`")
+        return self
+
+    @classmethod
+    def checked(cls, said: dict[str, Any]) -> "LanguageModel":
+        """The part as a command line says it.
+
+        Raises: RecipeError.
+        """
+        try:
+            return cls.model_validate(said)
+        except ValidationError as error:
+            raise RecipeError(findings_of(error)) from None
+
+    def parameters(self) -> dict[str, Any]:
+        """What decides an answer beside facts, prompt and model."""
+        return self.model_dump(include={"temperature", "max_tokens", "max_tokens_name", "response_format", "image"})
+
+
+class Climate(Part):
+    """Where the climate zones of patches come from."""
+
+    raster: str = Field(description="raster of climate classes in any CRS, such as the Köppen-Geiger maps of Beck et al. (2018)")
+    classes: str | None = Field(
+        None, description="table with the columns value and name; the 30 classes of Beck et al. if absent; without a name there is no class"
+    )
+
+
 class Captions(Part):
     """How texts are written."""
 
     engine: str = "template"
     seed: int = 0
+    min_region_pixels: int = Field(10, ge=1, description="smaller regions are not listed in the facts, so no text is about them")
+    climate: Climate | None = Field(None, description="climate zones of the patches; absent means texts do not speak of them")
+    questions: bool = Field(True, description="write questions with answers and boxes beside the captions")
+    captions_may_answer: bool = Field(False, description="captions may state what is asked of the same patch; else they share no answer")
+    llm: LanguageModel | None = Field(None, description="the model of the engine llm, which writes captions anew; none is asked if absent")
+
+    @model_validator(mode="after")
+    def _has_model(self) -> "Captions":
+        if self.engine == "llm" and self.llm is None:
+            raise ValueError("engine llm has no model; say `llm.base_url` and `llm.model`")
+        return self
+
+    def digest(self) -> str:
+        """As of any part, save for how a model is reached and what it may cost: that changes no text."""
+        said = self.model_dump(mode="json", exclude={"llm": {"base_url", "api_key_env", "concurrency", "retries", "timeout_s", "budget"}})
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 class Shards(Part):
@@ -194,18 +301,163 @@ class Shards(Part):
     per_scene: bool = Field(False, description="one shard for each scene instead of one for all; training needs one for all")
 
 
-class Training(Part):
-    """The baseline that closes the loop; absent means none is trained."""
+class SeriesFilters(Part):
+    """Which dates may enter a series; shares of the patch, as its row in the patch table has them."""
 
+    max_cloud: float = Field(0.5, ge=0, le=1, description="cloud and cloud shadow together")
+    max_snow: float = Field(1.0, ge=0, le=1)
+    max_nodata: float = Field(0.0, ge=0, le=1, description="of the worst band")
+
+
+class SeriesPair(Part):
+    """Two dates of each place, one on either side of something that happened."""
+
+    before: date | None = Field(None, description="the usable date nearest to it is taken; the first of all if absent")
+    after: date | None = Field(None, description="the usable date nearest to it is taken; the last of all if absent")
+    max_days_off: float = Field(30, gt=0, description="how far the date that is taken may lie from the one that is named")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "SeriesPair":
+        if self.before is not None and self.after is not None and self.before >= self.after:
+            raise ValueError(f"`before` ({self.before}) must lie before `after` ({self.after})")
+        return self
+
+
+class SeriesVideo(Part):
+    """How one sensor's series are coded: the options of a video shard, which are checked before anything is built."""
+
+    mode: Literal["lossless", "maxerr", "lossy", "auto"] = "lossless"
+    max_error: float | None = Field(None, gt=0, description="of mode maxerr: largest error of any sample, counts or dB")
+    step: float | None = Field(None, gt=0, description="of mode lossy: quantiser step, counts or dB")
+    target_bpppb: float | None = Field(None, gt=0, description="of mode auto: bits per pixel and band")
+    target_psnr_db: float | None = Field(None, gt=0, description="of mode auto")
+    keyint: int | None = Field(None, gt=0, description="frames from one point of entry to the next")
+    preset: str = "adaptive"
+    transform: Literal["klt", "none"] = "klt"
+
+
+class SeriesVideos(Part):
+    """How each sensor is coded."""
+
+    s2: SeriesVideo = SeriesVideo()
+    s1: SeriesVideo = SeriesVideo()
+
+
+class Series(Part):
+    """Time series: all dates of one place as one cube; absent means none are made."""
+
+    sensors: list[Literal["s2", "s1"]] = Field(["s2", "s1"], min_length=1)
+    composite: Literal["none", "median", "best"] = Field("none", description="one picture for each period instead of one for each date")
+    period: str = Field("month", description="of composites: month, season, or such as 16 days")
+    filters: SeriesFilters = SeriesFilters()
+    mask_clouds: bool = Field(False, description="pixels that the scene classification calls cloud or shadow are not valid")
+    min_frames: int = Field(2, ge=1, description="a place with fewer of one of the sensors is left out")
+    max_frames: int | None = Field(None, ge=1, description="the clearest are kept; of Sentinel-1, some spread evenly in time")
+    pair: SeriesPair | None = Field(None, description="two dates of each place instead of all")
+    video: SeriesVideos = SeriesVideos()
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Series":
+        if len(set(self.sensors)) != len(self.sensors):
+            raise ValueError(f"`sensors` names one twice: {', '.join(self.sensors)}")
+        if not re.fullmatch(r"month|season|[1-9]\d{0,2} days", self.period, re.ASCII):
+            raise ValueError(f"`period` is {self.period!r}; say month, season, or a number of days such as '16 days'")
+        if self.max_frames is not None and self.max_frames < self.min_frames:
+            raise ValueError(f"`max_frames` ({self.max_frames}) is smaller than `min_frames` ({self.min_frames})")
+        if self.pair is not None and (self.composite != "none" or self.max_frames is not None):
+            raise ValueError("`pair` takes two single dates; leave `composite` and `max_frames` out")
+        return self
+
+
+def preset_names() -> list[str]:
+    """Short names of sets of training options, such as those of a published benchmark."""
+    return sorted(each.name.removesuffix(".yaml") for each in _PRESETS.iterdir() if each.name.endswith(".yaml"))
+
+
+class Training(Part):
+    """The baseline that closes the loop; absent means none is trained. What ``preset`` says holds where nothing else is said."""
+
+    preset: str | None = Field(None, description="a named set of the options below, such as reben")
+    name: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="of the folder of results; made of the options if absent"
+    )
     model: str = "resnet18"
-    task: Literal["multilabel"] = "multilabel"
-    bands: list[str] | None = Field(None, description="band names; all of the shard if absent")
-    epochs: int = Field(10, gt=0)
-    batch_size: int = Field(32, gt=0)
+    task: Literal["multilabel", "segmentation", "retrieval", "regression"] = "multilabel"
+    sensors: list[str] | None = Field(None, min_length=1, description="whose bands, such as s1 and s2; all of the shard if absent")
+    bands: list[str] | None = Field(None, description="band names; all of the sensors if absent")
+    target: str | None = Field(None, description="of regression: a band of the shard, or a column of `table`")
+    classes: Literal["labels", "codes"] = Field("labels", description="of segmentation: classes of the label table, or every code it lists")
+    pair: tuple[str, str] = Field(("s1", "s2"), description="of retrieval: two sensors, or text or embedding and a sensor")
+    table: str | None = Field(None, description="Parquet file with a column `patch_id`, and a target column, texts or embeddings")
+    labels: str | None = Field(None, description="of multilabel: Parquet file of `rsdata subset noise` with other labels for train patches")
+    subset: str | None = Field(None, description="Parquet file that names the only train patches to learn from, as `rsdata subset` writes")
+    subset_part: str | None = Field(None, description="which of the sizes or clients in `subset`; all its rows if absent")
+    epochs: int = Field(10, gt=0, description="at most")
+    patience: int | None = Field(None, gt=0, description="stop after so many epochs that were no better on validation; never if absent")
+    batch_size: int = Field(32, gt=0, description="patches behind one step of the optimiser, on all devices together")
+    accumulate: int = Field(1, gt=0, description="parts that a batch is worked on in, one after the other, to save memory")
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
+    warm_up_steps: int | None = Field(None, ge=0, description="over which the learning rate rises; a tenth of all steps if absent")
+    dropout: float = Field(0.0, ge=0, lt=1, description="before the last layer")
+    drop_path: float = Field(0.0, ge=0, lt=1, description="of the last block; earlier ones are left out more rarely")
     input_px: int = Field(120, gt=0, description="side all bands are brought to, pixels")
-    seed: int = 0
+    resampling: Literal["nearest", "bilinear", "area"] = "nearest"
+    augment: bool = Field(True, description="turn and mirror train patches; never done to images that are paired with text")
+    precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the network's work in training")
+    init: str | None = Field(
+        None, description="weights to begin with: a file of rsdata's, a published reBEN checkpoint, or plain safetensors; or hub:OWNER/NAME"
+    )
+    init_version: str | None = Field(None, description="of a published reBEN checkpoint, such as 0.2.0, if its name does not say it")
+    seeds: list[int] = Field([0], min_length=1, description="one run each; results are given over all of them")
+    baselines: bool = Field(True, description="score what needs no network on the same split")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, said: Any) -> Any:
+        if not isinstance(said, dict) or said.get("preset") is None:
+            return said
+        if said["preset"] not in preset_names():
+            raise ValueError(f"there is no preset {said['preset']!r}; known are {', '.join(preset_names())}")
+        return yaml.safe_load(_PRESETS.joinpath(f"{said['preset']}.yaml").read_text(encoding="utf-8")) | said
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Training":
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"`seeds` names one twice: {', '.join(map(str, self.seeds))}")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"`batch_size` ({self.batch_size}) cannot be worked on in {self.accumulate} equal parts, as `accumulate` says")
+        if self.task == "regression" and self.target is None:
+            raise ValueError("`target` is missing; name the band, or the column of `table`, that regression learns")
+        if self.labels is not None and self.task != "multilabel":
+            raise ValueError(f"`labels` are learned by multilabel, not by {self.task}; leave them out")
+        if self.subset_part is not None and self.subset is None:
+            raise ValueError("`subset_part` names a part of no file; name the file as `subset`")
+        return self
+
+    @classmethod
+    def parse(cls, said: dict[str, Any]) -> "Training":
+        """The part as a command line says it.
+
+        Raises: RecipeError naming what is impossible.
+        """
+        try:
+            return cls.model_validate(said)
+        except ValidationError as error:
+            raise RecipeError("; ".join(_finding(item) for item in error.errors()), said=said) from error
+
+    @property
+    def label(self) -> str:
+        """Name of the folder of results: what was learned by which model from what, where it is not the usual."""
+        if self.name is not None:
+            return self.name
+        bands = "" if self.bands is None else "".join(self.bands)
+        if len(bands) > 24 or not re.fullmatch(r"[A-Za-z0-9_-]*", bands):
+            bands = f"{len(self.bands or [])}bands-{hashlib.sha256(' '.join(self.bands or []).encode()).hexdigest()[:6]}"
+        task = {"multilabel": "", "retrieval": "-".join(self.pair), "regression": f"regression-{self.target}"}.get(self.task, self.task)
+        study = [Path(each).stem for each in (self.labels, self.subset) if each is not None]
+        parts = [self.model, task, "".join(self.sensors or []), bands, self.preset or "", *study, self.subset_part or ""]
+        return re.sub(r"[^A-Za-z0-9._-]", "_", "-".join(part for part in parts if part))
 
 
 class Recipe(Part):
@@ -224,6 +476,7 @@ class Recipe(Part):
     split: SplitPart = SplitPart()
     captions: Captions = Captions()
     shards: Shards = Shards()
+    series: Series | None = None
     training: Training | None = None
 
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
@@ -233,8 +486,8 @@ class Recipe(Part):
         return text if "://" in text or text.startswith("/vsi") else str(self._folder / Path(text).expanduser())
 
     def dataset_digest(self) -> str:
-        """Digest over what decides the dataset's tables and shards: not its title, nor what is trained on it."""
-        said = self.model_dump(mode="json", exclude={"training", "title", "licence", "attribution"})
+        """Digest over what decides the tables and the shards of patches: not the title, nor the series, nor what is trained."""
+        said = self.model_dump(mode="json", exclude={"training", "series", "title", "licence", "attribution"})
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     @model_validator(mode="after")
@@ -273,10 +526,16 @@ def load_recipe(path: Path) -> Recipe:
     return recipe
 
 
+def findings_of(error: ValidationError) -> str:
+    """What was wrong, without repeating what was said: that may be a key in the wrong place."""
+    return "; ".join(_finding(item) for item in error.errors())
+
+
 def _finding(item: Any) -> str:
     place = ".".join(str(part) for part in item["loc"])
     if item["type"] != "extra_forbidden":
-        return f"`{place}`: {item['msg']}" if place else item["msg"].removeprefix("Value error, ")
+        said = item["msg"].removeprefix("Value error, ")
+        return f"`{place}`: {said}" if place else said
     part: type[Part] = Recipe
     for name in item["loc"][:-1]:
         annotation = part.model_fields[str(name)].annotation

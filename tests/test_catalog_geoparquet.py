@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 from pandas.testing import assert_frame_equal
+from suites import facts
 
 from rsdata.catalog import geoparquet
 from rsdata.errors import CatalogError
 from rsdata.grid import Tile, corners, footprints
-from rsdata.records import CaptionRow, ClassShare, PatchFacts, PatchRow, arrow_schema
+from rsdata.records import Failure, PatchFacts, PatchRow, arrow_schema
 
 SCENE = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP"
 
@@ -188,28 +189,26 @@ def test_a_wrong_patch_table_is_refused_in_words(tmp_path, change, message):
 
 
 def test_plain_rows_come_back_as_they_were(tmp_path):
-    texts = pd.DataFrame({"patch_id": ["a", "b"], "engine": "template", "text": ["Fields.", "“Wälder”, <b>."], "facts_sha256": ["0", "1"]})
-    geoparquet.write_rows(tmp_path / "t.parquet", texts[["text", "engine", "patch_id", "facts_sha256"]], CaptionRow)
-    assert_frame_equal(geoparquet.read_table(tmp_path / "t.parquet", CaptionRow), texts, check_dtype=False)
+    rows = pd.DataFrame({"stage": "labels", "unit": ["a", "b"], "error": "LabelError", "message": ["No fields.", "“Wälder”, <b>."]})
+    geoparquet.write_rows(tmp_path / "t.parquet", rows[["message", "error", "unit", "stage"]], Failure)
+    assert_frame_equal(geoparquet.read_table(tmp_path / "t.parquet", Failure), rows, check_dtype=False)
     assert pq.read_schema(tmp_path / "t.parquet").metadata is None
 
 
 def test_nested_records_come_back_as_dicts(tmp_path):
-    facts = PatchFacts(
-        patch_id="a", classes=[ClassShare(name="Pastures", share=0.75)], season="summer", country=None, year=2017, month=6, sensors=["s2"]
-    )
-    for rows in (pd.DataFrame([facts.model_dump()]), pd.DataFrame([dict(facts)])):
+    meadow = facts({"Pastures": 0.75}, country=None)
+    for rows in (pd.DataFrame([meadow.model_dump()]), pd.DataFrame([dict(meadow)])):
         geoparquet.write_rows(tmp_path / "f.parquet", rows, PatchFacts)
         back = geoparquet.read_table(tmp_path / "f.parquet", PatchFacts)
-        assert PatchFacts.model_validate(back.to_dict("records")[0]) == facts
+        assert PatchFacts.model_validate(back.to_dict("records")[0]) == meadow
 
 
 def test_files_that_are_no_such_table_are_refused_in_words(tmp_path):
     texts = pd.DataFrame({"patch_id": ["a"], "text": ["Fields."]})
     texts.to_parquet(tmp_path / "t.parquet")
     (tmp_path / "no.parquet").write_text("patch_id,text")
-    with pytest.raises(CatalogError, match="lacks the columns `engine`, `facts_sha256` of a CaptionRow table"):
-        geoparquet.read_table(tmp_path / "t.parquet", CaptionRow)
+    with pytest.raises(CatalogError, match="lacks the columns `stage`, `unit`, `error`, `message` of a Failure table"):
+        geoparquet.read_table(tmp_path / "t.parquet", Failure)
     with pytest.raises(CatalogError, match="has no column `geometry`"):
         geoparquet.read_patches(tmp_path / "t.parquet")
     for read in (geoparquet.read_patches, geoparquet.read_patch_ids):
@@ -234,9 +233,9 @@ def test_a_table_cut_short_is_refused(tmp_path):
 
 
 def test_a_column_of_another_type_is_refused(tmp_path):
-    pd.DataFrame({"patch_id": ["a"], "engine": [1], "text": ["x"], "facts_sha256": ["0"]}).to_parquet(tmp_path / "t.parquet")
-    with pytest.raises(CatalogError, match="column `engine` is int64, expected string"):
-        geoparquet.read_table(tmp_path / "t.parquet", CaptionRow)
+    pd.DataFrame({"stage": ["a"], "unit": [1], "error": ["x"], "message": ["0"]}).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(CatalogError, match="column `unit` is int64, expected string"):
+        geoparquet.read_table(tmp_path / "t.parquet", Failure)
 
 
 def test_a_patch_table_can_be_read_by_its_ids(tmp_path):

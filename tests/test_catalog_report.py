@@ -28,11 +28,13 @@ from rsdata.records import (
     EpochLog,
     Failure,
     LabelClass,
+    MultilabelScores,
     PatchId,
-    Scores,
     SplitAudit,
     SplitPair,
+    Spread,
     TrainingReport,
+    TrainingRun,
 )
 
 NAMES = ("Arable land", "Pastures", "Coniferous forest", "Inland waters")
@@ -118,21 +120,22 @@ def audit(**change) -> SplitAudit:
     return SplitAudit(**{**values, "class_shares": {"train": {"Pastures": 0.45}, "test": {"Pastures": 0.1}}, **change})
 
 
-def scores(level: float, none: str = "") -> Scores:
+def scores(level: float, none: str = "") -> MultilabelScores:
     classes = [
         ClassScore(name=n, positives=0 if n == none else 10, average_precision=None if n == none else level, f1=level) for n in NAMES
     ]
-    return Scores(
+    return MultilabelScores(
         patches=40, loss=1 - level, average_precision_macro=level, average_precision_micro=level, f1_macro=level, f1_micro=level,
         chance_average_precision_macro=0.25, classes=classes,
     )  # fmt: skip
 
 
-def training(epochs: int = 3, test: Scores | None = None) -> TrainingReport:
+def training(epochs: int = 3, test: MultilabelScores | None = None) -> TrainingReport:
+    logs = [EpochLog(epoch=e, train_loss=1 / e, validation=scores(1 - 1 / (e + 1)), seconds=1.5) for e in range(1, epochs + 1)]
     return TrainingReport(
-        model="resnet18", task="multilabel", bands=["B02", "VV"], classes=list(NAMES), seed=0, parameters=11_200_000,
-        shard_manifest_sha256="0" * 64, best_epoch=epochs, test=test,
-        epochs=[EpochLog(epoch=e, train_loss=1 / e, validation=scores(1 - 1 / (e + 1)), seconds=1.5) for e in range(1, epochs + 1)],
+        name="resnet18", model="resnet18", task="multilabel", bands=["B02", "VV"], classes=list(NAMES), options={}, parameters=11_200_000,
+        shard_manifest_sha256="0" * 64, runs=[TrainingRun(seed=0, key="0" * 64, epochs=logs, best_epoch=epochs, test=test)],
+        test={name: Spread(mean=value) for name, value in test.figures().items()} if test else {},
     )  # fmt: skip
 
 
@@ -300,7 +303,9 @@ def test_the_audit_is_told_in_sentences(tmp_path):
 
 def test_training_scores_stand_beside_chance(tmp_path):
     page = Page(report(tmp_path, patch_table(), training=training(test=scores(0.8, none="Pastures"))))
-    assert "average precision 0.800 (macro)" in page.words and "Chance is 0.250" in page.words
+    (row,) = page.tables["result-table"][1:]
+    assert [cell.strip() for cell in row] == ["resnet18", "1", "0.800", "0.800", "0.800", "0.800"]
+    assert "Chance is 0.250" in page.words
     rows = {row[0].strip(): row for row in page.tables["score-table"][1:]}
     assert rows["Arable land"][2:5] == ["10", "25.0\u00a0%", "0.800"]
     assert [cell.strip() for cell in rows["Pastures"][4:]] == ["–", "–"]

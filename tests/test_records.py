@@ -1,6 +1,7 @@
 """Ids and records: what they say, what they refuse, and the columns their tables get."""
 
 from datetime import UTC, datetime
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,17 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from suites import facts
 
 from rsdata.errors import CatalogError
 from rsdata.records import (
     PUBLISHED_COLUMNS,
     RECORDS,
-    CaptionRow,
     PatchFacts,
     PatchId,
     PatchRow,
     Record,
     ShardIndexRow,
+    TextRow,
     arrow_schema,
     is_s1_product,
     parse_start,
@@ -160,25 +162,37 @@ def test_columns_of_the_patch_table_have_the_documented_names_and_types():
 
 
 def test_lists_of_records_become_lists_of_structs():
-    assert arrow_schema(PatchFacts).field("classes").type == pa.list_(pa.struct([("name", pa.string()), ("share", pa.float64())]))
+    columns = [("first", pa.string()), ("second", pa.string()), ("border_m", pa.float64())]
+    assert arrow_schema(PatchFacts).field("adjacent").type == pa.list_(pa.struct(columns))
 
 
 def test_a_choice_of_words_becomes_text():
     class Coloured(Record):
         annotated: PatchRow | None
         maybe: float | None
+        colour: Literal["red", "green"]
+        either: Literal["red"] | Literal["green"]
+        absent: Literal["red"] | None
 
     assert arrow_schema(Coloured).field("maybe") == pa.field("maybe", pa.float64(), nullable=True)
     assert pa.types.is_struct(arrow_schema(Coloured).field("annotated").type)
+    assert [arrow_schema(Coloured).field(name) for name in ("colour", "either", "absent")] == [
+        pa.field("colour", pa.string(), nullable=False),
+        pa.field("either", pa.string(), nullable=False),
+        pa.field("absent", pa.string(), nullable=True),
+    ]
 
 
-@pytest.mark.parametrize("model", [PatchRow, PatchFacts, CaptionRow, ShardIndexRow], ids=lambda model: model.__name__)
+@pytest.mark.parametrize("model", [PatchRow, PatchFacts, TextRow, ShardIndexRow], ids=lambda model: model.__name__)
 def test_rows_of_a_table_come_back_as_they_went(model, tmp_path):
     examples = {
-        PatchFacts: PatchFacts(
-            patch_id="p", classes=[{"name": "Pastures", "share": 0.5}], season="summer", country=None, year=2017, month=6, sensors=["s2"]
+        PatchFacts: facts({"Pastures": 0.5, "Mixed forest": 0.5}, country=None),
+        TextRow: TextRow(
+            row_id="r", patch_id="p", s1_name=None, split="test", category="referring_phrase", type="region", input="Wo?",
+            output="[0, 1, 2, 3]", options=["a, b", "c"], answer_index=1,
+            box={"x0": 0, "y0": 1, "x1": 2, "y1": 3, "raster": "reference_map"},
+            point=None, template_id="t", prompt_digest=None, model=None, facts_digest="0", checked=True, seed=0,
         ),
-        CaptionRow: CaptionRow(patch_id="p", engine="template", text="Grün.", facts_sha256="0"),
         ShardIndexRow: ShardIndexRow(patch_id="p", sensor="s2", s1_key=None, reference_map_key="p_reference_map", split="test", labels=[]),
         PatchRow: PatchRow(
             patch_id="p", tile_id="33UUP", s2_product="s", s1_product=None, col=0, row=90, epsg=32633, ul_x_m=0, ul_y_m=0,

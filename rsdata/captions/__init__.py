@@ -4,83 +4,80 @@ A captioner turns facts into a text and sees nothing else. Whoever wrote it, a t
 the check finds nothing in it that the facts do not hold.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Protocol
-
-from rsdata.captions.check import check_caption
-from rsdata.captions.facts import facts_digest, facts_of, facts_table
+from rsdata.captions.check import Finding, FindingKind, check_caption, findings_of
+from rsdata.captions.climate import ClimateRaster, climate_names
+from rsdata.captions.engines import (
+    CAPTIONERS,
+    Captioner,
+    Engine,
+    ModelEngine,
+    Surroundings,
+    caption_all,
+    captioner_for,
+    open_engine,
+    open_model,
+)
+from rsdata.captions.exports import (
+    BIGEARTHNET_TXT_SCHEMA,
+    bigearthnet_txt,
+    coco_boxes,
+    llava_conversation,
+    spelled_answer,
+    spelled_question,
+    write_tar,
+)
+from rsdata.captions.facts import ROW_COLUMNS, MapClasses, centre_of, facts_digest, facts_of
+from rsdata.captions.llm import BudgetSpent, NoAnswer, Picture, ResponseStore, ServerRefuses, read_batch, run_batch
+from rsdata.captions.questions import Around, Question, countries_to_ask
+from rsdata.captions.rows import TextOptions, TextRows, rows_of
+from rsdata.captions.scores import Scores, retrieval_recall, score_texts
 from rsdata.captions.templates import TemplateCaptioner
 from rsdata.captions.wording import COUNTRIES
-from rsdata.errors import CaptionError
-from rsdata.recipe import Captions
-from rsdata.records import CaptionRow, PatchFacts
-
-
-class Captioner(Protocol):
-    """A way to put facts into words."""
-
-    @property
-    def name(self) -> str:
-        """Short name, as it stands in a recipe and beside every text."""
-        ...
-
-    def caption(self, facts: PatchFacts) -> str:
-        """Describe one patch in English."""
-        ...
-
-
-CAPTIONERS: dict[str, Callable[[Captions], Captioner]] = {
-    "template": lambda part: TemplateCaptioner(part.seed),
-}
-
-
-def captioner_for(part: Captions) -> Captioner:
-    """Make the captioner that a recipe names.
-
-    Raises: CaptionError if there is none of that name.
-    """
-    if part.engine not in CAPTIONERS:
-        raise CaptionError(f"there is no caption engine {part.engine!r}; known are {', '.join(sorted(CAPTIONERS))}", engine=part.engine)
-    return CAPTIONERS[part.engine](part)
-
-
-def caption_all(
-    facts: Iterable[PatchFacts], captioner: Captioner, class_names: Iterable[str], countries: Iterable[str] = COUNTRIES
-) -> list[CaptionRow]:
-    """Write one caption per patch, in the order of the facts.
-
-    Args:
-        class_names: every class of the nomenclature, to notice those a patch does not have.
-        countries: every country name to notice.
-
-    Raises: CaptionError at the first caption that its facts do not support, with ``findings`` and the text.
-    """
-    known_classes, known_countries = tuple(class_names), tuple(countries)
-    rows = []
-    for each in facts:
-        text = captioner.caption(each)
-        findings = check_caption(text, each, known_classes, known_countries)
-        if findings:
-            raise CaptionError(
-                f"the caption that {captioner.name!r} wrote for {each.patch_id} {'; '.join(findings)}; "
-                "it is not used, mend the captioner or the facts",
-                patch_id=each.patch_id,
-                text=text,
-                findings=findings,
-            )
-        rows.append(CaptionRow(patch_id=each.patch_id, engine=captioner.name, text=text, facts_sha256=facts_digest(each)))
-    return rows
-
 
 __all__ = [
+    "BIGEARTHNET_TXT_SCHEMA",
     "CAPTIONERS",
     "COUNTRIES",
+    "ROW_COLUMNS",
+    "Around",
+    "BudgetSpent",
     "Captioner",
+    "ClimateRaster",
+    "Engine",
+    "Finding",
+    "FindingKind",
+    "MapClasses",
+    "ModelEngine",
+    "NoAnswer",
+    "Picture",
+    "Question",
+    "ResponseStore",
+    "Scores",
+    "ServerRefuses",
+    "Surroundings",
     "TemplateCaptioner",
+    "TextOptions",
+    "TextRows",
+    "bigearthnet_txt",
     "caption_all",
     "captioner_for",
+    "centre_of",
     "check_caption",
+    "climate_names",
+    "coco_boxes",
+    "countries_to_ask",
     "facts_digest",
     "facts_of",
-    "facts_table",
+    "findings_of",
+    "llava_conversation",
+    "open_engine",
+    "open_model",
+    "read_batch",
+    "retrieval_recall",
+    "rows_of",
+    "run_batch",
+    "score_texts",
+    "spelled_answer",
+    "spelled_question",
+    "write_tar",
 ]

@@ -1,54 +1,119 @@
-"""What is known about a patch without a model: the facts that captions are written from and checked against.
+"""What is known about a patch without a model: the facts that texts are written from and checked against.
 
-Facts follow from the patch table alone, so the same table gives the same facts and the same digest anywhere.
+Facts follow from the reference map and the row of the patch table alone, so the same map and row give the same facts
+and the same digest anywhere. Areas are counted on the map, never taken from ``label_fractions``, which may be exact
+areas of polygons: a text has to agree with the map beside it.
 """
 
 import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyproj
 
+from rsdata.captions.regions import Measured, measure
 from rsdata.errors import CaptionError
-from rsdata.records import ClassShare, PatchFacts
-from rsdata.sensors import SENTINEL1, SENTINEL2
+from rsdata.grid import PATCH_SIDE_M
+from rsdata.records import (
+    AdjacencyFact,
+    ClassFact,
+    Dominance,
+    LabelClass,
+    PatchFacts,
+    PatchId,
+    PixelBox,
+    PixelPoint,
+    Position,
+    RegionFact,
+    s1_patch_id,
+    s1_scene_id,
+)
+from rsdata.sensors import REFERENCE_MAP, SENTINEL1, SENTINEL2
 
-_COLUMNS = ("patch_id", "label_fractions", "season", "country", "datetime", "s1_product")
+ROW_COLUMNS = ("patch_id", "epsg", "ul_x_m", "ul_y_m", "datetime", "season", "country", "s1_product", "split")
+_PIXEL_M = REFERENCE_MAP.bands[0].gsd_m
+_FIELDS: tuple[tuple[Position, ...], ...] = (
+    ("north-west", "north", "north-east"),
+    ("west", "centre", "east"),
+    ("south-west", "south", "south-east"),
+)
 
 
-def facts_of(row: Mapping[str, Any]) -> PatchFacts:
+@dataclass(frozen=True)
+class MapClasses:
+    """Which class each code of a reference map means."""
+
+    names: tuple[str, ...]  # in the order of the alphabet
+    index_of_code: np.ndarray  # (65536,) int16, place in ``names``; -1 for a code without a class
+
+    @classmethod
+    def of(cls, labels: Iterable[LabelClass]) -> "MapClasses":
+        """Look up the classes of a nomenclature."""
+        by_name = sorted(labels, key=lambda each: each.name)
+        index_of_code = np.full(2**16, -1, np.int16)
+        for index, each in enumerate(by_name):
+            index_of_code[each.codes] = index
+        return cls(tuple(each.name for each in by_name), index_of_code)
+
+
+def facts_of(
+    row: Mapping[str, Any], reference_map: np.ndarray, classes: MapClasses, *, min_region_pixels: int = 10, climate: str | None = None
+) -> PatchFacts:
     """State the facts of one patch.
 
     Args:
-        row: a row of the patch table with ``patch_id``, ``label_fractions`` (class name to share, as a dict or as
-            the pairs that Parquet maps are read as), ``season``, ``country``, ``datetime`` (UTC) and ``s1_product``.
+        row: a row of the patch table with the columns of ``ROW_COLUMNS``; ``datetime`` in UTC.
+        reference_map: (y, x) uint16 codes, 10 m pixels, north up. A code that means no class belongs to nobody.
+        classes: what its codes mean.
+        min_region_pixels: regions with fewer pixels are not listed. What is said of a class (area, number of its regions)
+            and of borders is counted over all pixels all the same.
+        climate: name of the climate zone, if known.
 
-    Returns: classes by falling share and then by name, without those of no share; sensors by their short names.
-    Raises: CaptionError if a column is missing.
+    Raises: CaptionError if a column is missing, or the map is not (y, x) of 16-bit codes.
     """
-    missing = [name for name in _COLUMNS if name not in row]
+    missing = [name for name in ROW_COLUMNS if name not in row]
     if missing:
         raise CaptionError(f"the patch table has no column `{'`, `'.join(missing)}`; facts are made of it", missing=missing)
-    fractions = row["label_fractions"]
-    pairs: Iterable[tuple[str, float]] = fractions.items() if isinstance(fractions, Mapping) else fractions
-    shares = sorted(((name, float(share)) for name, share in pairs if share > 0), key=lambda pair: (-pair[1], pair[0]))
+    patch_id = row["patch_id"]
+    if reference_map.ndim != 2 or reference_map.dtype != np.uint16 or not reference_map.size:
+        raise CaptionError(
+            f"the reference map of {patch_id} is {reference_map.dtype} of shape {reference_map.shape}; expected (y, x) uint16 codes",
+            patch_id=patch_id,
+        )
+    measured = measure(np.ascontiguousarray(reference_map), classes.index_of_code, len(classes.names))
+    total, labeled = reference_map.size, int(measured.pixels.sum())
+    longitude, latitude = centre_of(row)
+    product = None if _absent(row["s1_product"]) else row["s1_product"]
     return PatchFacts(
-        patch_id=row["patch_id"],
-        classes=[ClassShare(name=name, share=share) for name, share in shares],
+        patch_id=patch_id,
+        s1_name=None if product is None else s1_patch_id(s1_scene_id(product), PatchId.parse(patch_id)),
+        split=None if _absent(row["split"]) else row["split"],
+        classes=_class_facts(measured, classes.names, total),
+        unlabeled_fraction=(total - labeled) / total,
+        regions=_region_facts(measured, classes.names, reference_map.shape, min_region_pixels),
+        adjacent=_adjacency_facts(measured, classes.names),
+        diversity=_diversity(measured.pixels),
         season=row["season"],
+        datetime=row["datetime"],
         country=None if _absent(row["country"]) else row["country"],
-        year=row["datetime"].year,
-        month=row["datetime"].month,
-        sensors=[SENTINEL2.name] if _absent(row["s1_product"]) else [SENTINEL2.name, SENTINEL1.name],
+        climate=climate,
+        longitude=longitude,
+        latitude=latitude,
+        sensors=[SENTINEL2.name] if product is None else [SENTINEL2.name, SENTINEL1.name],
     )
 
 
-def facts_table(table: pd.DataFrame) -> list[PatchFacts]:
-    """State the facts of every row of a patch table, in its order."""
-    present = [name for name in _COLUMNS if name in table]
-    return [facts_of(dict(zip(present, row, strict=True))) for row in zip(*(table[name] for name in present), strict=True)]
+def centre_of(row: Mapping[str, Any]) -> tuple[float, float]:
+    """Longitude and latitude of a patch's centre, WGS 84 degrees to six decimals, which is 0.1 m."""
+    x_m, y_m = float(row["ul_x_m"]) + PATCH_SIDE_M / 2, float(row["ul_y_m"]) - PATCH_SIDE_M / 2
+    longitude, latitude = _to_degrees(int(row["epsg"])).transform(x_m, y_m)
+    return round(longitude, 6), round(latitude, 6)
 
 
 def facts_digest(facts: PatchFacts) -> str:
@@ -59,7 +124,76 @@ def facts_digest(facts: PatchFacts) -> str:
 
 def unclassified_share(facts: PatchFacts) -> float:
     """Share of the patch that no class covers, 0 to 1."""
-    return max(0.0, 1 - math.fsum(each.share for each in facts.classes))
+    return facts.unlabeled_fraction
+
+
+def _class_facts(measured: Measured, names: tuple[str, ...], total: int) -> list[ClassFact]:
+    """By falling share, then name."""
+    present = [(-pixels, index) for index, pixels in enumerate(measured.pixels.tolist()) if pixels]
+    return [
+        ClassFact(
+            name=names[index],
+            share=-negative / total,
+            area_m2=-negative * _PIXEL_M**2,
+            decile=-(10 * negative // total),
+            dominance=_dominance(-negative, total),
+            regions=int(measured.region_count[index]),
+        )
+        for negative, index in sorted(present)
+    ]
+
+
+def _dominance(pixels: int, total: int) -> Dominance:
+    """Primary above 25 %, marginal below 5 %."""
+    if 4 * pixels > total:
+        return "primary"
+    return "marginal" if 20 * pixels < total else "secondary"
+
+
+def _region_facts(measured: Measured, names: tuple[str, ...], shape_yx: tuple[int, ...], min_pixels: int) -> list[RegionFact]:
+    """By falling size, then box and class."""
+    height, width = shape_yx
+    found = []
+    for index, pixels, twice_x, twice_y, x0, y0, x1, y1, x, y in np.stack(measured.regions, axis=1).tolist():
+        if pixels >= min_pixels:
+            found.append(((-pixels, x0, y0, x1, y1, index), twice_x, twice_y, x, y))
+    return [
+        RegionFact(
+            name=names[index],
+            pixels=-negative,
+            area_m2=-negative * _PIXEL_M**2,
+            centroid_x=twice_x / (-2 * negative),
+            centroid_y=twice_y / (-2 * negative),
+            box=PixelBox(x0=x0, y0=y0, x1=x1, y1=y1, raster=REFERENCE_MAP.name),
+            inside=PixelPoint(x=x, y=y, raster=REFERENCE_MAP.name),
+            extent_ratio=-negative / ((x1 - x0) * (y1 - y0)),
+            position=_FIELDS[_third(twice_y, -2 * negative * height)][_third(twice_x, -2 * negative * width)],
+        )
+        for (negative, x0, y0, x1, y1, index), twice_x, twice_y, x, y in sorted(found)
+    ]
+
+
+def _third(place: int, length: int) -> int:
+    """Which third of a length a place lies in; the borders belong to the middle, so a mirror image says the mirrored word."""
+    return 0 if 3 * place < length else 2 if 3 * place > 2 * length else 1
+
+
+def _adjacency_facts(measured: Measured, names: tuple[str, ...]) -> list[AdjacencyFact]:
+    """By falling length, then names."""
+    found = [(-int(measured.sides[i, k]), int(i), int(k)) for i, k in np.argwhere(measured.sides)]
+    return [AdjacencyFact(first=names[i], second=names[k], border_m=float(-negative * _PIXEL_M)) for negative, i, k in sorted(found)]
+
+
+def _diversity(pixels: np.ndarray) -> float:
+    """Shannon entropy over what has a class, base e; to six decimals, as logarithms may differ in the last ones."""
+    counts = sorted(count for count in pixels.tolist() if count)
+    total = sum(counts)
+    return round(abs(math.fsum(-count / total * math.log(count / total) for count in counts)), 6)
+
+
+@lru_cache(maxsize=128)
+def _to_degrees(epsg: int) -> pyproj.Transformer:
+    return pyproj.Transformer.from_crs(epsg, 4326, always_xy=True)
 
 
 def _absent(value: Any) -> bool:

@@ -11,13 +11,19 @@ from rsdata.catalog.geoparquet import (
     write_published,
     write_rows,
 )
+from rsdata.catalog.portions import RowsWriter, read_portions, writing_rows
 from rsdata.catalog.report import Sample, write_report
+from rsdata.catalog.series import SeriesFrame, SeriesSummary
 
 __all__ = [
+    "RowsWriter",
     "Sample",
+    "SeriesFrame",
+    "SeriesSummary",
     "published_columns",
     "read_patch_ids",
     "read_patches",
+    "read_portions",
     "read_split_info",
     "read_table",
     "write_patch_ids",
@@ -25,4 +31,5 @@ __all__ = [
     "write_published",
     "write_report",
     "write_rows",
+    "writing_rows",
 ]

@@ -5,7 +5,7 @@ the same bytes. In memory a missing text is None, a list is a list and a map is 
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,14 @@ def write_rows(path: Path, rows: pd.DataFrame, model: type[Record]) -> None:
 
     Raises: CatalogError if a column is missing, unknown, of another type, or empty where a value is required.
     """
+    _write(path, rows_as_arrow(rows, model))
+
+
+def rows_as_arrow(rows: pd.DataFrame, model: type[Record]) -> pa.Table:
+    """A table with exactly the columns of ``model``; raises as ``write_rows``."""
     schema = arrow_schema(model)
     _check_columns(rows.columns, schema.names, model)
-    _write(path, pa.Table.from_arrays([_arrow_column(rows, field, model) for field in schema], schema=schema))
+    return pa.Table.from_arrays([_arrow_column(rows, field, model) for field in schema], schema=schema)
 
 
 def write_patches(path: Path, patches: gpd.GeoDataFrame, split: SplitInfo | None = None) -> None:
@@ -130,13 +135,17 @@ def write_patch_ids(path: Path, table: pd.DataFrame, split: SplitInfo | None = N
 # --- reading ----------------------------------------------------------------------------------------------
 
 
-def read_table(path: Path, model: type[Record]) -> pd.DataFrame:
+def read_table(path: Path, model: type[Record], columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Read a table that ``write_rows`` wrote: texts as str or None, lists as list, maps and structs as dict.
 
+    Args: columns: the only ones to read; all if absent.
     Raises: CatalogError if the file is not Parquet or does not have the columns of ``model``.
     """
-    table, schema = _read(path), arrow_schema(model)
-    _check_schema(path, table, schema, model)
+    schema = arrow_schema(model)
+    if columns is not None:
+        schema = pa.schema([schema.field(name) for name in columns])
+    table = _read(path, columns)
+    check_schema(path, table, schema, model)
     return _frame(table.select(schema.names))
 
 
@@ -150,7 +159,7 @@ def read_patches(path: Path) -> gpd.GeoDataFrame:
     table, schema = _read(path), arrow_schema(PatchRow)
     if GEOMETRY not in table.column_names:
         raise CatalogError(f"{path} has no column `{GEOMETRY}`; expected the GeoParquet table of a build", path=str(path))
-    _check_schema(path, table, schema, PatchRow)
+    check_schema(path, table, schema, PatchRow)
     frame = _frame(table.select(_without(schema.names, BBOX)))
     return gpd.GeoDataFrame(frame, geometry=_from_wkb(path, table.column(GEOMETRY)), crs=_crs(path, table, GEOMETRY) or FOOTPRINT_CRS)
 
@@ -255,10 +264,17 @@ def _missing(value: Any) -> bool:
 
 
 def _write(path: Path, table: pa.Table, metadata: dict[str, str] | None = None) -> None:
-    """Write with options that leave no room for difference; pandas metadata and times of writing are not stored."""
-    with pq.ParquetWriter(
+    with open_writer(path, table.schema) as writer:
+        writer.write_table(table, row_group_size=ROWS_PER_GROUP)
+        if metadata:
+            writer.add_key_value_metadata(metadata)
+
+
+def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """A writer with options that leave no room for difference; pandas metadata and times of writing are not stored."""
+    return pq.ParquetWriter(
         path,
-        table.schema,
+        schema,
         version="2.6",
         compression="zstd",
         compression_level=9,
@@ -266,19 +282,16 @@ def _write(path: Path, table: pa.Table, metadata: dict[str, str] | None = None) 
         use_dictionary=True,
         write_statistics=True,
         store_schema=False,
-    ) as writer:
-        writer.write_table(table, row_group_size=ROWS_PER_GROUP)
-        if metadata:
-            writer.add_key_value_metadata(metadata)
+    )
 
 
 def _split_metadata(split: SplitInfo | None) -> dict[str, str]:
     return {} if split is None else {SPLIT_KEY: split.model_dump_json()}
 
 
-def _read(path: Path) -> pa.Table:
+def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
-        return pq.ParquetFile(path).read()  # not read_table, which would guess partitions from the path
+        return pq.ParquetFile(path).read(columns)  # not read_table, which would guess partitions from the path
     except FileNotFoundError as error:
         raise CatalogError(f"{path} does not exist; expected a Parquet table", path=str(path)) from error
     except (pa.ArrowException, OSError) as error:
@@ -322,7 +335,7 @@ def _check_columns(found: Iterable[str], expected: list[str], model: type[Record
         )
 
 
-def _check_schema(path: Path, table: pa.Table, schema: pa.Schema, model: type[Record]) -> None:
+def check_schema(path: Path, table: pa.Table, schema: pa.Schema, model: type[Record]) -> None:
     missing = [name for name in schema.names if name not in table.column_names]
     if missing:
         raise CatalogError(f"{path} lacks the columns {_listed(missing)} of a {model.__name__} table; build it again", path=str(path))

@@ -20,9 +20,22 @@ import numpy as np
 import pandas as pd
 
 from rsdata.catalog import plots
+from rsdata.catalog.series import SeriesSummary, series_page
+from rsdata.catalog.training import training_page
 from rsdata.errors import CatalogError
 from rsdata.grid import PATCH_SIDE_M
-from rsdata.records import DROP_REASONS, SEASONS, SPLITS, Coregistration, Failure, LabelClass, SplitAudit, SplitPair, TrainingReport
+from rsdata.records import (
+    DROP_REASONS,
+    SEASONS,
+    SPLITS,
+    Coregistration,
+    Failure,
+    LabelClass,
+    SplitAudit,
+    SplitPair,
+    TextReport,
+    TrainingReport,
+)
 from rsdata.sensors.reference_map import NO_POLYGON
 
 MAX_SAMPLES = 24
@@ -88,6 +101,9 @@ def write_report(
     coregistration: Sequence[Coregistration] = (),
     measures: pd.DataFrame | None = None,
     dropped_examples: Mapping[str, Sequence[tuple[str, np.ndarray]]] | None = None,
+    series: SeriesSummary | None = None,
+    texts: TextReport | None = None,
+    results: Sequence[TrainingReport] = (),
 ) -> None:
     """Write the report of a dataset as one HTML page.
 
@@ -103,11 +119,14 @@ def write_report(
         code_colors: code of the reference map to #rrggbb.
         code_names: code of the reference map to its name.
         failures: what could not be done.
-        training: the baseline's results, if one was trained.
+        training: results of the recipe's model, if one was trained.
+        results: those of all models of its task, to stand beside them.
         provenance: what the dataset was made from and with, as name and value.
         coregistration: how far Sentinel-1 lies off each Sentinel-2 scene.
         measures: rows of ``PatchMeasures``, to sum up saturated and defective pixels and duplicates.
         dropped_examples: reason to a few of the patches it dropped, as patch id and picture (y, x, 3) uint8.
+        series: the time series, if there are any.
+        texts: what a language model's captions came to, if one was asked.
 
     Raises: CatalogError if a sample is not in the table or its images are of another shape or type.
     """
@@ -143,6 +162,8 @@ def write_report(
         unlabeled=float(kept["unlabeled_fraction"].mean()) if len(kept) else None,
         samples=[_card(sample, patches, classes, captions, code_colors, code_names) for sample in samples[:MAX_SAMPLES]],
         samples_left_out=max(0, len(samples) - MAX_SAMPLES),
+        series=series_page(series) if series is not None else None,
+        texts=texts,
         audit=audit,
         audit_findings=audit_sentences(audit),
         reasons=_reason_rows(dropped, dropped_examples or {}),
@@ -155,8 +176,7 @@ def write_report(
         countries=_breakdown(kept, "country", splits),
         cover=_cover_rows(kept),
         training=training,
-        charts=_training_charts(training) if training is not None else [],
-        scores=_score_rows(training, classes, kept) if training is not None else [],
+        trained=_trained(training, results, classes, kept) if training is not None else None,
     )
     path.write_text(page, encoding="utf-8")
 
@@ -448,51 +468,8 @@ def _color(text: str | None) -> str:
 # --- training ---------------------------------------------------------------------------------------------
 
 
-def _training_charts(training: TrainingReport) -> list[plots.Chart]:
-    epochs = [log.epoch for log in training.epochs]
-    validation = [log.validation for log in training.epochs]
-    chance = next((scores.chance_average_precision_macro for scores in validation if scores is not None), None)
-    blue, orange, green = (_SPLIT_COLORS[split] for split in SPLITS)
-    return [
-        plots.epoch_chart(
-            "Loss (binary cross-entropy)",
-            epochs,
-            {
-                "train": (blue, [log.train_loss for log in training.epochs]),
-                "validation": (orange, [None if scores is None else scores.loss for scores in validation]),
-            },
-            least=0.0,
-        ),
-        plots.epoch_chart(
-            "Average precision on validation",
-            epochs,
-            {
-                "macro": (green, [None if scores is None else scores.average_precision_macro for scores in validation]),
-                "micro": ("#56b4e9", [None if scores is None else scores.average_precision_micro for scores in validation]),
-            },
-            least=0.0,
-            most=1.0,
-            level=None if chance is None else (chance, "chance (macro)"),
-        ),
-    ]
-
-
-def _score_rows(training: TrainingReport, classes: Sequence[LabelClass], kept: pd.DataFrame) -> list[dict[str, Any]]:
-    """Test scores per class, the most frequent first; chance is the frequency, the AP of a constant score."""
-    if training.test is None:
-        return []
-    color_of = {each.name: each.color for each in classes}
-    seen = kept.loc[kept["split"] == "train", "labels"].explode().value_counts()
-    rows = [
-        {
-            "name": score.name,
-            "color": _color(color_of.get(score.name)),
-            "train": int(seen.get(score.name, 0)),
-            "positives": score.positives,
-            "frequency": score.positives / training.test.patches if training.test.patches else 0.0,
-            "ap": score.average_precision,
-            "f1": score.f1,
-        }
-        for score in training.test.classes
-    ]
-    return sorted(rows, key=lambda row: (-int(row["positives"]), str(row["name"])))
+def _trained(
+    training: TrainingReport, results: Sequence[TrainingReport], classes: Sequence[LabelClass], kept: pd.DataFrame
+) -> dict[str, Any]:
+    in_train = kept.loc[kept["split"] == "train", "labels"].explode().value_counts().to_dict()
+    return training_page(training, results, {each.name: _color(each.color) for each in classes}, in_train, _SPLIT_COLORS)

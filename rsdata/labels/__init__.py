@@ -11,6 +11,7 @@ from rsdata.labels.layer import Area, CodeShares, LabelLayer, LabelSource
 from rsdata.labels.nomenclature import NOMENCLATURES, Nomenclature, load_nomenclature
 from rsdata.labels.polygons import AnyPolygons
 from rsdata.labels.reference_map import PatchLabels, label_patches, label_shares
+from rsdata.labels.siblings import siblings
 from rsdata.labels.worldcover import WorldCover
 
 SOURCES: dict[str, LabelSource] = {
@@ -42,4 +43,5 @@ __all__ = [
     "label_source",
     "load_nomenclature",
     "nearest_countries",
+    "siblings",
 ]

@@ -23,7 +23,8 @@ DropReason = Literal[
 ]  # fmt: skip
 DROP_REASONS: tuple[DropReason, ...] = get_args(DropReason)
 Stage = Literal[
-    "inputs", "correct", "scenes", "patches", "labels", "quality", "splits", "captions", "shards", "catalog", "training", "report"
+    "inputs", "correct", "scenes", "patches", "labels", "quality", "splits", "captions", "shards", "series", "catalog", "training",
+    "report",
 ]  # fmt: skip
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
@@ -64,7 +65,9 @@ def _arrow_type(annotation: Any) -> tuple[pa.DataType, bool]:
         return _arrow_type(arguments[0])
     if origin in (Union, types.UnionType):
         inner = [argument for argument in arguments if argument is not type(None)]
-        return _arrow_type(inner[0])[0], True
+        return _arrow_type(inner[0])[0], len(inner) < len(arguments)
+    if origin is Literal:
+        return _arrow_type(type(arguments[0]))
     if origin is list:
         return pa.list_(_arrow_type(arguments[0])[0]), False
     if origin is dict:

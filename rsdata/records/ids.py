@@ -48,6 +48,11 @@ class PatchId:
         return self.scene[-5:]
 
 
+def place_id(tile: str, col: int, row: int) -> str:
+    """Name of a place of the patch grid whatever the date, such as ``33UUP_26_57``."""
+    return f"{tile}_{col:02d}_{row:02d}"
+
+
 def s2_scene_id(product: str) -> str:
     """Name of a Sentinel-2 product without its processing time: the first part of its patch ids.
 

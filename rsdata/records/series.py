@@ -34,6 +34,6 @@ class CubeFrame(Record):
     frame: int = Field(ge=0, description="position along the time axis of the cube")
     time: dt.datetime = Field(description="of acquisition, UTC; of a composite, the mean of its sources")
     products: list[str] = Field(min_length=1, description="it was made from: one, or several for a composite")
-    nodata_fraction: float = Field(description="share of pixels that are not valid")
-    cloud_fraction: float | None = Field(description="share of cloud and cloud shadow; none for Sentinel-1")
+    nodata_fraction: float = Field(description="share of pixels that are not valid, the largest over the resolutions")
+    cloud_fraction: float | None = Field(description="share of cloud and cloud shadow, valid or not; none for Sentinel-1")
     snow_fraction: float | None = Field(description="none for Sentinel-1")

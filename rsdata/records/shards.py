@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from rsdata.records.base import Record
+from rsdata.records.video import CubeGroup
 
 
 class BandStatistics(Record):
@@ -93,6 +94,7 @@ class ShardManifest(Record):
     split: SplitInfo | None = Field(None, description="how the splits were made, where that is known")
     keys: int = Field(description="entries in the database")
     left_out: list[LeftOut] = Field([])
+    video: list[CubeGroup] = Field([], description="of a shard of time series: how its groups of bands are coded")
     files: list[Artifact]
 
 

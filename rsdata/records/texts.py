@@ -8,6 +8,7 @@ from rsdata.records.base import Instant, Record
 
 Direction = Literal["north", "north-east", "east", "south-east", "south", "south-west", "west", "north-west"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)  # clockwise
+Position = Direction | Literal["centre"]
 Dominance = Literal["primary", "secondary", "marginal"]
 # What a row asks for, and what about. A caption is about everything.
 TextCategory = Literal["caption", "binary", "multiple_choice", "referring_phrase", "referring_point"]
@@ -42,7 +43,7 @@ class ClassFact(Record):
     area_m2: float
     decile: int = Field(ge=1, le=10, description="1 up to 10 % of the patch, 2 above that up to 20 %, and so on")
     dominance: Dominance = Field(description="primary above 25 %, secondary from 5 to 25 %, marginal below 5 %")
-    regions: int = Field(ge=1, description="8-connected regions it lies in")
+    regions: int = Field(ge=1, description="8-connected regions it lies in, of any size")
 
 
 class RegionFact(Record):
@@ -54,9 +55,9 @@ class RegionFact(Record):
     centroid_x: float = Field(description="mean over pixel centres, pixels from the left border")
     centroid_y: float = Field(description="pixels from the upper border")
     box: PixelBox = Field(description="the smallest that holds all its pixels")
-    inside: PixelPoint = Field(description="one of its pixels, the one nearest to its centroid")
+    inside: PixelPoint = Field(description="one of its pixels, the one nearest to its centroid; of several, the first in reading order")
     extent_ratio: float = Field(description="pixels over pixels of the box")
-    position: Direction | Literal["centre"] = Field(description="in which of 3 by 3 equal fields of the patch its centroid lies")
+    position: Position = Field(description="of its centroid, in 3 by 3 equal fields of the patch; the middle ones own their borders")
 
 
 class AdjacencyFact(Record):
@@ -68,20 +69,23 @@ class AdjacencyFact(Record):
 
 
 class PatchFacts(Record):
-    """What is known about a patch without a model; texts are written from it and checked against it."""
+    """What is known about a patch without a model; texts are written from it and checked against it.
+
+    Areas are counted on the reference map, over all its pixels; the smallest size that counts is for the list of regions alone.
+    """
 
     patch_id: str
     s1_name: str | None
     split: str | None
     classes: list[ClassFact] = Field(description="by falling share, then name")
-    unlabeled_fraction: float
+    unlabeled_fraction: float = Field(description="pixels whose code means no class")
     regions: list[RegionFact] = Field(description="of at least the smallest size that counts; by falling size, then box and class")
-    adjacent: list[AdjacencyFact]
-    diversity: float = Field(description="Shannon entropy of the shares of the classes, base e; 0 for one class")
+    adjacent: list[AdjacencyFact] = Field(description="by falling length, then names")
+    diversity: float = Field(description="Shannon entropy over the pixels that have a class, base e; 0 for one class")
     season: str
     datetime: Instant
     country: str | None
-    climate: str | None = Field(description="Köppen-Geiger class as the user's raster names it; none without a raster")
+    climate: str | None = Field(description="Köppen-Geiger class under the patch's centre; none without a raster, or where it has none")
     longitude: float = Field(description="of the patch's centre, WGS 84")
     latitude: float
     sensors: list[str]
@@ -108,3 +112,50 @@ class TextRow(Record):
     facts_digest: str = Field(description="SHA-256 of the facts the text was checked against")
     checked: bool = Field(description="whether the check found every statement supported by the facts")
     seed: int
+
+
+# How a caption that a model was asked for came to be: its first answer, a later one, or the template's after all.
+CaptionOutcome = Literal["first", "repaired", "template"]
+
+
+class ModelCaption(Record):
+    """What became of one caption that a language model was asked for."""
+
+    patch_id: str
+    outcome: CaptionOutcome
+    tries: int = Field(description="answers looked at")
+    kinds: list[str] = Field(description="of error, one for each finding below")
+    findings: list[str] = Field(description="what was wrong with the answers that were sent back, in their order")
+    prompt_digest: str = Field(description="SHA-256 of the messages the model was first sent")
+
+
+class Diversity(Record):
+    """How much texts differ from each other; words are runs of letters, in lower case."""
+
+    texts: int
+    duplicates: int = Field(description="texts that say the same as an earlier one, but for case and spaces")
+    words_mean: float = Field(description="per text")
+    words_min: int
+    words_max: int
+    vocabulary: int = Field(description="different words in all texts")
+    type_token_ratio: float = Field(description="different words over all words")
+    mtld: float = Field(description="measure of textual lexical diversity, all texts in order, threshold 0.72, mean of both directions")
+    self_bleu: float | None = Field(description="mean BLEU-4 of a text against the others of a sample, 0 to 100; none below 2 texts")
+    self_bleu_texts: int = Field(description="size of that sample")
+
+
+class TextReport(Record):
+    """What a language model's captions came to."""
+
+    engine: str
+    model: str
+    task: str
+    captions: int
+    accepted_at_first: int
+    accepted_after_repair: int
+    fallen_back: int = Field(description="captions that are the template's, as no answer was supported")
+    findings: dict[str, int] = Field(description="kind of error to the answers that had it")
+    input_tokens: int = Field(description="charged, over every run on this dataset; what was sent and not answered counts in full")
+    output_tokens: int
+    cost: float = Field(description="in the currency of the recipe's prices")
+    diversity: Diversity
