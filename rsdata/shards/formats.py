@@ -12,6 +12,7 @@ from rsdata.errors import ShardError
 from rsdata.records import BandInfo, ShardManifest
 from rsdata.shards.compression import Compression, compression_in
 from rsdata.shards.lmdb import DATA_FILE, LmdbStore, write_lmdb
+from rsdata.shards.manifest import SERIES_FORMAT
 from rsdata.shards.zarr import ZarrStore, write_zarr
 
 
@@ -77,6 +78,8 @@ FORMATS: dict[str, Format] = {
 
 def format_of(name: str) -> Format:
     """Raises: ShardError if there is no format of that name."""
+    if name == SERIES_FORMAT:
+        raise ShardError(f"a {name} shard holds time series; `rsdata shards compress` makes one of a shard of patches", format=name)
     if name not in FORMATS:
         raise ShardError(f"there is no shard format {name!r}; known are {', '.join(sorted(FORMATS))}", format=name)
     return FORMATS[name]
@@ -84,6 +87,8 @@ def format_of(name: str) -> Format:
 
 def open_store(folder: Path, manifest: ShardManifest) -> Store:
     """Raises: ShardError if this version does not know the format or the compression, or the pixels cannot be opened."""
+    if manifest.format == SERIES_FORMAT:
+        raise ShardError(f"{folder} holds time series and no single patches; open it with rsdata.shards.open_cubes", path=str(folder))
     if manifest.format not in FORMATS:
         raise ShardError(f"{folder} is a {manifest.format} shard; this version reads {', '.join(sorted(FORMATS))}", path=str(folder))
     return FORMATS[manifest.format].open(folder, compression_in(manifest.codec))

@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from rsdata.errors import ShardError
-from rsdata.records import Artifact, ShardIndexRow, ShardManifest, arrow_schema
+from rsdata.records import Artifact, Record, ShardIndexRow, ShardManifest, arrow_schema
 from rsdata.sensors import REFERENCE_MAP, SENTINEL1
 
 MANIFEST_FILE = "manifest.json"
 INDEX_FILE = "index.parquet"
+SERIES_FORMAT = "video"  # of a shard that holds time series and not patches
 _BESIDE = {SENTINEL1.name: "s1_key", REFERENCE_MAP.name: "reference_map_key"}  # sensor to the column with its keys
 
 
@@ -22,6 +23,20 @@ def artifact(folder: Path, name: str) -> Artifact:
     """Describe a finished file of a shard."""
     with (folder / name).open("rb") as stream:
         return Artifact(path=name, bytes=(folder / name).stat().st_size, sha256=hashlib.file_digest(stream, "sha256").hexdigest())
+
+
+def file_findings(folder: Path, manifest: ShardManifest) -> list[str]:
+    """One sentence for each file that is not as the manifest says."""
+    findings = []
+    for file in manifest.files:
+        if not (folder / file.path).is_file():
+            return [f"{file.path} is missing; the shard is incomplete"]
+        found = artifact(folder, file.path)
+        if found != file:
+            findings.append(
+                f"{file.path} has {found.bytes} bytes and digest {found.sha256[:9]}…; the manifest says {file.bytes} and {file.sha256[:9]}…"
+            )
+    return findings
 
 
 def write_manifest(path: Path, manifest: ShardManifest) -> None:
@@ -44,9 +59,13 @@ def read_manifest(folder: Path) -> ShardManifest:
 
 def write_index(path: Path, index: pd.DataFrame) -> None:
     """Write rows of ``ShardIndexRow``, sorted by patch id."""
-    schema = arrow_schema(ShardIndexRow)
-    rows = index.sort_values("patch_id")
-    columns = [pa.array([_plain(v) for v in rows[field.name]], type=field.type) for field in schema]
+    write_rows(path, index.sort_values("patch_id"), ShardIndexRow)
+
+
+def write_rows(path: Path, rows: pd.DataFrame, record: type[Record]) -> None:
+    """Write a table with the columns of a record."""
+    schema = arrow_schema(record)
+    columns = [pa.array([_plain(v) for v in rows[field.name]], type=field.type, from_pandas=True) for field in schema]
     pq.write_table(pa.Table.from_arrays(columns, schema=schema), path, compression="zstd")
 
 
@@ -56,11 +75,18 @@ def _plain(value: object) -> object:
 
 def read_index(folder: Path) -> pd.DataFrame:
     """Rows of ``ShardIndexRow`` by patch id. Raises: ShardError if they cannot be read."""
+    return read_rows(folder / INDEX_FILE, ShardIndexRow)
+
+
+def read_rows(path: Path, record: type[Record]) -> pd.DataFrame:
+    """A table with the columns of a record; None stays None. Raises: ShardError if it cannot be read."""
+    schema = arrow_schema(record)
     try:
-        columns = pq.read_table(folder / INDEX_FILE).select(list(ShardIndexRow.model_fields)).to_pydict()
+        columns = pq.read_table(path).select(schema.names).to_pydict()
     except (OSError, pa.ArrowInvalid, KeyError) as error:
-        raise ShardError(f"{folder / INDEX_FILE} cannot be read ({error}); make the shard again", path=str(folder)) from error
-    nullable = ("s1_key", "reference_map_key", "split")  # objects, so that None stays None
+        raise ShardError(f"{path} cannot be read ({error}); make the shard again", path=str(path.parent)) from error
+    # objects, so that None stays None
+    nullable = {field.name for field in schema if field.nullable and not pa.types.is_floating(field.type)}
     return pd.DataFrame({name: pd.Series(values, dtype=object if name in nullable else None) for name, values in columns.items()})
 
 

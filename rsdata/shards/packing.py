@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -91,7 +91,7 @@ def pack(
         key_rule="patch_id; s1_key; patch_id + '_reference_map', in UTF-8",
         patch_side_m=PATCH_SIDE_M,
         grid="MGRS tile, patches of 1200 m from its upper-left corner, UTM",
-        bands=_bands(sensors, offsets, quantification),
+        bands=band_infos(sensors, offsets, quantification),
         labels=list(labels),
         unlabeled_codes=list(unlabeled_codes),
         counts=dict.fromkeys(SPLITS, 0),
@@ -129,7 +129,7 @@ def repack(
         opened = [stack.enter_context(open_shard(path)) for path in shards]
         first = opened[0].manifest
         for other in opened[1:]:
-            _check_alike(opened[0], other)
+            check_alike(opened[0], other)
         index = _joined(opened)
         if keep is not None:
             if absent := sorted(set(keep) - set(index["patch_id"])):
@@ -144,8 +144,8 @@ def repack(
             update={
                 "name": name or first.name,
                 "format": format,
-                "recipe_sha256": first.recipe_sha256 if whole else _digest(opened, keep),
-                "bands": _with_offsets(opened),
+                "recipe_sha256": first.recipe_sha256 if whole else digest_of(opened, keep),
+                "bands": with_offsets(opened),
                 "split": first.split if all(each.manifest.split == first.split for each in opened) else None,
                 "left_out": [item for each in opened for item in each.manifest.left_out],
             }
@@ -195,7 +195,7 @@ class _Merged:
         return self._stores[key][0].read(key)
 
 
-class _Measured(NamedTuple):
+class MeasuredBand(NamedTuple):
     """What a band's statistics depend on."""
 
     name: str
@@ -210,11 +210,11 @@ class _Watched:
     def __init__(self, source: Source, index: pd.DataFrame, manifest: ShardManifest, gathered: Sequence[tuple[str, str]], advance: Advance):
         self._source, self._advance = source, advance
         bands = {(band.sensor, band.name): band for band in manifest.bands}
-        self.accumulators = {place: BandAccumulator(_measured(bands[place])) for place in gathered}
+        self.accumulators = {place: BandAccumulator(measured(bands[place])) for place in gathered}
         train = [split == "train" or manifest.statistics_over == "all patches" for split in index["split"]]
-        measured = dict.fromkeys(sensor for sensor, _ in gathered)
+        counted = dict.fromkeys(sensor for sensor, _ in gathered)
         self._of: dict[str, list[tuple[str, BandAccumulator]]] = {}
-        for sensor in measured:
+        for sensor in counted:
             mine = [(name, accumulator) for (of, name), accumulator in self.accumulators.items() if of == sensor]
             self._of |= {key: mine for key, counts in zip(keys_of(index, sensor), train, strict=True) if counts and key is not None}
         self._seen: set[str] = set()
@@ -245,8 +245,9 @@ class _Watched:
                 accumulator.add(pixels[name])
 
 
-def _measured(band: BandInfo) -> _Measured:
-    return _Measured(band.name, band.dtype, band.unit, None if band.nodata is None else float(band.nodata))
+def measured(band: BandInfo) -> MeasuredBand:
+    """What statistics need to know of a band."""
+    return MeasuredBand(band.name, band.dtype, band.unit, None if band.nodata is None else float(band.nodata))
 
 
 # --- what comes out ---------------------------------------------------------------------------------------
@@ -286,7 +287,11 @@ def _split_names(index: pd.DataFrame, manifest: ShardManifest) -> list[str]:
     return [*manifest.counts, *sorted(set(index["split"].dropna()) - manifest.counts.keys())]
 
 
-def _bands(sensors: Sequence[Sensor], offsets: Mapping[str, Sequence[float]], quantification: float) -> list[BandInfo]:
+def band_infos(sensors: Sequence[Sensor], offsets: Mapping[str, Sequence[float]], quantification: float) -> list[BandInfo]:
+    """Bands of a shard that is to be written, without statistics.
+
+    Args: offsets: band to the distinct offsets of the source products, counts; quantification: counts per unit of reflectance.
+    """
     found = []
     for sensor in sensors:
         for band in sensor.bands:
@@ -314,7 +319,14 @@ def _bands(sensors: Sequence[Sensor], offsets: Mapping[str, Sequence[float]], qu
 # --- shards that are to become one -------------------------------------------------------------------------
 
 
-def _check_alike(first: Shard, other: Shard) -> None:
+class Described(Protocol):
+    """A shard of any format."""
+
+    path: Path
+    manifest: ShardManifest
+
+
+def check_alike(first: Described, other: Described) -> None:
     """Raises: ShardError naming the first thing in which two shards differ."""
     for what, mine, theirs in _differences(first.manifest, other.manifest):
         if mine != theirs:
@@ -344,7 +356,7 @@ def _joined(opened: Sequence[Shard]) -> pd.DataFrame:
     return index.drop_duplicates("patch_id", ignore_index=True)
 
 
-def _with_offsets(opened: Sequence[Shard]) -> list[BandInfo]:
+def with_offsets(opened: Sequence[Described]) -> list[BandInfo]:
     """The bands of the first shard, with the distinct offsets of all."""
     offsets = zip(*([band.offset for band in shard.manifest.bands] for shard in opened), strict=True)
     return [
@@ -353,6 +365,7 @@ def _with_offsets(opened: Sequence[Shard]) -> list[BandInfo]:
     ]
 
 
-def _digest(opened: Sequence[Shard], keep: Collection[str] | None) -> str:
+def digest_of(opened: Sequence[Described], keep: Collection[str] | None) -> str:
+    """Stands for the recipe of a shard that is made of parts of others."""
     said = {"shards": sorted(shard.manifest.recipe_sha256 for shard in opened), "keep": None if keep is None else sorted(keep)}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -10,7 +10,7 @@ import numpy as np
 from rsdata.errors import ShardError
 from rsdata.sensors import REFERENCE_MAP, SENTINEL1
 from rsdata.shards.formats import open_store
-from rsdata.shards.manifest import artifact, read_index, read_manifest
+from rsdata.shards.manifest import SERIES_FORMAT, file_findings, read_index, read_manifest
 from rsdata.shards.reading import Piece, pieces_of
 
 
@@ -53,7 +53,7 @@ class Shard:
 
 
 def open_shard(path: Path) -> Shard:
-    """Open a shard by the manifest that lies in its folder.
+    """Open a shard of patches by the manifest that lies in its folder; ``open_cubes`` opens one of time series.
 
     Raises: ShardError if it cannot be opened.
     """
@@ -67,15 +67,13 @@ def verify_shard(path: Path, advance: Callable[[int], None] = lambda n: None) ->
     Raises: ShardError if the manifest or index cannot be read at all.
     """
     manifest = read_manifest(path)
-    findings = []
-    for file in manifest.files:
-        if not (path / file.path).is_file():
-            return [f"{file.path} is missing; the shard is incomplete"]
-        found = artifact(path, file.path)
-        if found != file:
-            findings.append(
-                f"{file.path} has {found.bytes} bytes and digest {found.sha256[:9]}…; the manifest says {file.bytes} and {file.sha256[:9]}…"
-            )
+    if manifest.format == SERIES_FORMAT:
+        from rsdata.shards.video.checking import verify_cubes
+
+        return verify_cubes(path, advance)
+    findings = file_findings(path, manifest)
+    if any(not (path / file.path).is_file() for file in manifest.files):
+        return findings
     try:
         opened = Shard(path)
     except ShardError as error:

@@ -6,7 +6,7 @@ patch and those sums added without rounding, so neither the order of patches nor
 
 import math
 from fractions import Fraction
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -78,6 +78,24 @@ class BandAccumulator:
         self._total += sum(map(_whole, sums[:, 0].tolist()))
         self._squares += sum(map(_whole, sums[:, 1].tolist()))
         self._min, self._max = min(self._min, float(sums[:, 2].min())), max(self._max, float(sums[:, 3].max()))
+
+    def state(self) -> tuple[Any, ...]:
+        """What was gathered so far, small enough to send to another process."""
+        if self._counted:
+            places = np.flatnonzero(self._counts)
+            return places, self._counts[places]
+        return self._histogram, self._count, self._total, self._squares, self._min, self._max
+
+    def merge(self, state: tuple[Any, ...]) -> None:
+        """Take in what another accumulator of the same band gathered."""
+        if self._counted:
+            places, counts = state
+            self._counts[places] += counts
+            return
+        histogram, count, total, squares, smallest, largest = state
+        self._histogram += histogram
+        self._count, self._total, self._squares = self._count + count, self._total + total, self._squares + squares
+        self._min, self._max = min(self._min, smallest), max(self._max, largest)
 
     def result(self) -> BandStatistics:
         return self._of_counts() if self._counted else self._of_sums()

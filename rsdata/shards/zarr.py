@@ -138,7 +138,7 @@ def write_zarr(
             block = np.full((rows.stop - first, *group.chunk_shape), _fill(group), group.dtype)
             for within, key in enumerate(keys[rows]):
                 if key is not None:
-                    block[within] = _stacked(read(key), key, group)
+                    block[within] = stacked(read(key), key, group)
             array[rows] = block
             if not _file_of(folder / group.name / PIXELS, first // per_file).is_file():
                 array.with_config({"write_empty_chunks": True})[rows] = block  # patches that are all fill value are stored too
@@ -159,8 +159,8 @@ def _consolidate(folder: Path, path: str) -> None:
         zarr.consolidate_metadata(folder, path=path or None, zarr_format=3)
 
 
-def _stacked(values: Mapping[str, np.ndarray], key: str, group: Group) -> np.ndarray:
-    """(band, y, x) of one patch."""
+def stacked(values: Mapping[str, np.ndarray], key: str, group: Group) -> np.ndarray:
+    """(band, y, x) of one patch. Raises: ShardError if it does not hold the bands as stated."""
     for band in group.bands:
         found = values.get(band.name)
         if found is None or found.shape != tuple(band.shape) or found.dtype != group.dtype:

@@ -23,13 +23,13 @@ def open_workspace(root: Path) -> Workspace:
 
 def verify_shard(path: Path, advance: Callable[[int], None] = lambda n: None) -> tuple[ShardManifest, list[str]]:
     """A shard's manifest, and one sentence for each way the shard differs from it."""
-    with shards.open_shard(path) as shard:
+    with shards.open_any(path) as shard:
         manifest = shard.manifest
     return manifest, shards.verify_shard(path, advance)
 
 
 def shard_info(path: Path) -> ShardManifest:
-    with shards.open_shard(path) as shard:
+    with shards.open_any(path) as shard:
         return shard.manifest
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from rsdata import shards
 from rsdata.errors import ShardError
 from rsdata.records import ShardManifest
+from rsdata.shards.manifest import SERIES_FORMAT
 from rsdata.workspace import writing_folder
 
 
@@ -22,7 +23,7 @@ def repack_shards(
     """Write one shard from one or several; the target appears once it is whole.
 
     Args:
-        format: ``lmdb`` or ``zarr``; that of the first shard if absent.
+        format: ``lmdb`` or ``zarr``; that of the first shard if absent. Time series stay time series.
         compression: ``none``, ``zstd`` or ``blosc``; that of the first shard if absent.
         keep: ids of the patches to take; all if absent.
 
@@ -30,6 +31,14 @@ def repack_shards(
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ShardError(f"{target} holds something already; name a folder that does not exist yet", path=str(target))
+    if shard_format(paths[0]) == SERIES_FORMAT:
+        if format not in (None, SERIES_FORMAT) or compression not in (None, "none"):
+            raise ShardError(
+                f"{paths[0]} holds time series, which have neither another format nor another compression; leave both out",
+                path=str(paths[0]),
+            )
+        with writing_folder(target) as aside:
+            return shards.repack_cubes(paths, aside, name=name, keep=keep, advance=advance)
     chosen = shards.compression_of_shard(paths[0]) if compression is None else shards.compression_of(compression)
     with writing_folder(target) as aside:
         return shards.repack(
@@ -38,12 +47,12 @@ def repack_shards(
 
 
 def choose_patches(path: Path, splits: Collection[str] = (), ids: Path | None = None) -> list[str]:
-    """Ids of a shard's patches that lie in some splits, are listed in a text file line by line, or both.
+    """Ids of a shard's patches, or of the places of time series, that lie in some splits, are listed in a text file line by line, or both.
 
     Raises: ShardError if the list cannot be read, or a split does not occur.
     """
-    with shards.open_shard(path) as shard:
-        index = shard.index
+    with shards.open_any(path) as shard:
+        index = shard.index.rename(columns={"place_id": "patch_id"})
     if absent := sorted(set(splits) - set(index["split"].dropna())):
         known = ", ".join(sorted(set(index["split"].dropna()))) or "none"
         raise ShardError(f"{path} has no patches of {', '.join(absent)}; its splits are {known}", splits=absent)
@@ -62,5 +71,4 @@ def choose_patches(path: Path, splits: Collection[str] = (), ids: Path | None = 
 
 
 def shard_format(path: Path) -> str:
-    with shards.open_shard(path) as shard:
-        return shard.manifest.format
+    return shards.read_manifest(path).format

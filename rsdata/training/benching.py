@@ -19,13 +19,14 @@ from torch import Tensor
 from rsdata.errors import TrainingError
 from rsdata.records import BandInfo, ShardManifest
 from rsdata.sensors import SENTINEL1
-from rsdata.shards import Shard, open_shard
+from rsdata.shards import Shard, open_shard, read_manifest
+from rsdata.shards.manifest import SERIES_FORMAT
 from rsdata.shards.reading import Piece, pieces_of
 from rsdata.training.comparison import READERS, RsdataReader, installed_readers
 from rsdata.training.dataset import Normalisation, PatchDataset, input_bands
 from rsdata.training.loading import PatchLoader
 
-_ROUNDS = 3  # all readers in turn; the median counts, as other work on the machine disturbs
+ROUNDS = 3  # all readers in turn; the median counts, as other work on the machine disturbs
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,16 @@ def bench_shard(
         seconds: for each reader.
         advance: called with 1 when a reader is done with a round.
 
+    Of a shard of time series, see ``bench_cubes``; other readers have none.
+
     Raises: TrainingError if a reader is unknown or not installed, or there are no patches.
     """
+    if read_manifest(path).format == SERIES_FORMAT:
+        from rsdata.training.benching_cubes import bench_cubes
+
+        if against:
+            raise TrainingError(f"{', '.join(against)} cannot read time series, so there is nothing to compare with; leave them out")
+        return bench_cubes(path, bands=bands, input_px=input_px, workers=workers, seconds=seconds, advance=advance)
     installed = installed_readers()
     names = [name for name in installed if name != "rsdata"] if against is None else list(against)
     if unknown := sorted(set(names) - set(installed)):
@@ -128,11 +137,11 @@ def bench_shard(
                 for _ in islice(epoch(0), 3):  # compiles, opens files
                     pass
             speeds: dict[str, list[float]] = {name: [] for name in epochs}
-            for number in range(_ROUNDS):
+            for number in range(ROUNDS):
                 for name, epoch in epochs.items():
-                    speeds[name].append(_samples_per_s(epoch, number * 1000 + 1, seconds / _ROUNDS))
+                    speeds[name].append(_samples_per_s(epoch, number * 1000 + 1, seconds / ROUNDS))
                     advance(1)
-            shares = _shares(shard, dataset, batch_size, seconds / _ROUNDS)
+            shares = _shares(shard, dataset, batch_size, seconds / ROUNDS)
         finally:
             torch.set_num_threads(threads)
     return ReadingBench(

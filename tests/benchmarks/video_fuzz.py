@@ -41,7 +41,11 @@ def originals() -> list[bytes]:
         (decibels, VideoSettings()),
         (decibels, VideoSettings(mode="maxerr", max_error=0.05)),
     ]
-    return [encode(cube, settings) for cube, settings in wanted]
+    rough = 9000 + rng.normal(0, 2500, (4, 40, 48)) + rng.normal(0, 20, (12, 4, 40, 48))  # dates are mixed; at 20 after a still
+    wanted += [(np.clip(rough, 1, 65_535).astype(np.uint16), VideoSettings(mode="lossy", step=step)) for step in (20.0, 200.0)]
+    valid = rng.random((9, 40, 48)) < 0.9
+    told = [(counts, VideoSettings(mode="maxerr", max_error=5, nodata=0, keyint=3)), (counts, VideoSettings(keyint=4))]
+    return [encode(cube, settings) for cube, settings in wanted] + [encode(cube, settings, valid=valid) for cube, settings in told]
 
 
 def mutate(blob: bytes, rng: np.random.Generator) -> bytes:
@@ -108,7 +112,9 @@ def _attack(seeds: "list[int]", pipe: object) -> None:
         blob = mutate(blobs[seed % len(blobs)], rng)
         start = time.perf_counter()
         try:
-            Clip(blob, max_bytes=MAX_BYTES).read()
+            clip = Clip(blob, max_bytes=MAX_BYTES)
+            clip.read()
+            clip.valid()
             outcome = "decoded"
         except ShardError:
             outcome = "refused"

@@ -18,25 +18,29 @@ _TRIALS = 8
 _CLOSE = 0.02  # share of a rate, or decibels over 5: near enough
 
 
-def encode_any(cube: np.ndarray, settings: VideoSettings, bands: Sequence[str] | None = None) -> bytes:
+def encode_any(
+    cube: np.ndarray, settings: VideoSettings, bands: Sequence[str] | None = None, valid: np.ndarray | None = None
+) -> bytes:
     """``encode``, and mode auto too: chosen on a sample, corrected once if the whole cube came out too large or too bad.
 
     Raises: ShardError as ``encode``, or if no settings meet the target.
     """
     if settings.mode != "auto":
-        return encode(cube, settings, bands)
-    chosen = choose(cube, settings, bands)
-    blob = encode(cube, chosen, bands)
+        return encode(cube, settings, bands, valid)
+    chosen = choose(cube, settings, bands, valid)
+    blob = encode(cube, chosen, bands, valid)
     if _misses(blob, cube, settings) > _CLOSE and chosen.mode != "lossless":
         # What the sample did not show: move by what it missed, a halved step costing about a bit and giving 6 dB.
         amount = _misses(blob, cube, settings)
         figure = float(chosen.step or chosen.max_error or 0)
         better = figure * 2 ** (amount * float(settings.target_bpppb)) if settings.target_bpppb else figure / 2 ** (amount * 5 / 6)
-        blob = encode(cube, _with(chosen, better), bands)
+        blob = encode(cube, _with(chosen, better), bands, valid)
     return blob
 
 
-def choose(cube: np.ndarray, settings: VideoSettings, bands: Sequence[str] | None = None) -> VideoSettings:
+def choose(
+    cube: np.ndarray, settings: VideoSettings, bands: Sequence[str] | None = None, valid: np.ndarray | None = None
+) -> VideoSettings:
     """Settings of another mode that meet the target on a sample of the cube: the best quality at a rate, or the lowest rate.
 
     Video and bounded error are both tried; lossless is taken where it meets the rate anyway.
@@ -44,12 +48,13 @@ def choose(cube: np.ndarray, settings: VideoSettings, bands: Sequence[str] | Non
     Raises: ShardError if neither meets it.
     """
     sample = np.ascontiguousarray(cube[:_SAMPLE_FRAMES, :, :_SAMPLE_PX, :_SAMPLE_PX])
+    valid = None if valid is None else valid[:_SAMPLE_FRAMES, :_SAMPLE_PX, :_SAMPLE_PX]
     plain = replace(settings, mode="lossless", target_bpppb=None, target_psnr_db=None)
-    if settings.target_bpppb and _misses(encode(sample, plain, bands), sample, settings) <= 0:
+    if settings.target_bpppb and _misses(encode(sample, plain, bands, valid), sample, settings) <= 0:
         return plain
     found = []
     for start in (replace(plain, mode="lossy", step=1.0), replace(plain, mode="maxerr", max_error=1.0)):
-        result = _search(sample, start, settings, bands)
+        result = _search(sample, start, settings, bands, valid)
         if result is not None:
             found.append(result)
     if not found:
@@ -63,10 +68,11 @@ def choose(cube: np.ndarray, settings: VideoSettings, bands: Sequence[str] | Non
 
 
 def _search(
-    sample: np.ndarray, start: VideoSettings, target: VideoSettings, bands: Sequence[str] | None
+    sample: np.ndarray, start: VideoSettings, target: VideoSettings, bands: Sequence[str] | None, valid: np.ndarray | None
 ) -> tuple[float, VideoSettings] | None:
     """The coarsest figure that meets a quality, or the finest that meets a rate, by halving; with the rate or quality it gives."""
-    values = sample[masks.classify(sample, start.nodata) == 0]
+    measured = masks.classify(sample, start.nodata) == 0
+    values = sample[measured if valid is None else measured & valid[:, None]]
     spread = float(values.max()) - float(values.min()) if values.size else 0.0
     spread = spread or 1.0
     low, high = math.log(spread / 2**14), math.log(spread)
@@ -75,7 +81,7 @@ def _search(
         middle = (low + high) / 2
         settings = _with(start, math.exp(middle))
         try:
-            blob = encode(sample, settings, bands)
+            blob = encode(sample, settings, bands, valid)
         except ShardError:  # too fine a step for video: the mode has nothing here
             low = middle
             continue

@@ -48,7 +48,7 @@ EXTRADATA_DICTIONARY = bytes.fromhex(
 
 @dataclass(frozen=True)
 class Unit:
-    """What one stream, or the mask, has of one segment."""
+    """What one stream, or a mask, has of one segment."""
 
     sizes: tuple[int, ...]  # of its packets, bytes
     frames: tuple[int, ...]  # of its packets, counted within the segment; a still holds them all and says 0
@@ -76,6 +76,7 @@ class Tables:
     matrix: np.ndarray | None  # (component, band) float32
     bias: np.ndarray | None  # (band,) float32
     extradata: tuple[bytes, ...]  # per stream
+    weights: tuple[np.ndarray, ...] = ()  # per segment, (date, mixture) int16, if the group's dates are mixed
 
 
 @dataclass(frozen=True)
@@ -84,17 +85,18 @@ class Head:
 
     header: VideoHeader
     tables: tuple[Tables, ...]  # per group
-    places: tuple[tuple[Place, ...], ...]  # per segment, per unit: the mask if there is one, then streams in order
+    places: tuple[tuple[Place, ...], ...]  # per segment, per unit: mask and validity if there are any, then streams in order
     size: int  # bytes before the first packet
 
     @cached_property
     def streams(self) -> list[tuple[int, VideoGroup, VideoStream]]:
-        """Group number, group and stream, in the order of the units after the mask."""
+        """Group number, group and stream, in the order of the units after the masks."""
         return [(number, group, stream) for number, group in enumerate(self.header.groups) for stream in group.streams]
 
     @property
     def first_stream(self) -> int:
-        return 1 if self.header.mask_kinds else 0
+        """How many units of a segment come before the streams': the mask and the validity, if there are any."""
+        return bool(self.header.mask_kinds) + self.header.validity
 
     @property
     def blob_size(self) -> int:
@@ -119,6 +121,7 @@ def write(header: VideoHeader, tables: Sequence[Tables], segments: Sequence[Sequ
             checks.append(zlib.crc32(unit.data))
     index = zlib.compress(bytes(numbers), 9) + struct.pack(f"<{len(checks)}I", *checks)
     table = b"".join(array.astype("<f4").tobytes() for each in tables for array in (each.matrix, each.bias) if array is not None)
+    table += b"".join(array.astype("<i2").tobytes() for each in tables for array in each.weights)
     if sets := b"".join(data for each in tables for data in each.extradata):
         packer = zlib.compressobj(9, zdict=EXTRADATA_DICTIONARY)
         table += packer.compress(sets) + packer.flush()
@@ -175,8 +178,8 @@ def parse(data: bytes, max_bytes: int = MAX_BYTES, blob_size: int | None = None)
 
 def _kinds(header: VideoHeader) -> list[bool]:
     """For each unit of a segment whether it is video, with a packet per frame."""
-    mask = [False] if header.mask_kinds else []
-    return mask + [group.codec == "hevc" for group in header.groups for _ in group.streams]
+    masks = [False] * (bool(header.mask_kinds) + header.validity)
+    return masks + [group.codec == "hevc" for group in header.groups for _ in group.streams]
 
 
 def _put(numbers: bytearray, value: int) -> None:
@@ -228,7 +231,9 @@ def _read_index(header: VideoHeader, data: bytes, start: int) -> tuple[tuple[Pla
 
 
 def _read_tables(header: VideoHeader, data: bytes) -> tuple[Tables, ...]:
+    segments = [min(header.keyint, header.shape[0] - first) for first in range(0, header.shape[0], header.keyint)]
     numbers = sum(4 * (group.components + 1) * len(group.bands) for group in header.groups if group.components)
+    numbers += sum(2 * frames**2 for group in header.groups if group.mixed for frames in segments)
     expected = sum(stream.extradata_bytes for group in header.groups for stream in group.streams)
     sets = inflate(data[numbers:], expected, "a video blob's table", EXTRADATA_DICTIONARY) if expected else data[numbers:]
     if len(sets) != expected:
@@ -242,7 +247,7 @@ def _read_tables(header: VideoHeader, data: bytes) -> tuple[Tables, ...]:
         at += count
         return data[at - count : at]
 
-    tables = []
+    transforms = []
     for group in header.groups:
         matrix = bias = None
         if group.components:
@@ -251,11 +256,15 @@ def _read_tables(header: VideoHeader, data: bytes) -> tuple[Tables, ...]:
             bias = np.frombuffer(take(4 * width), "<f4")
             if not (np.isfinite(matrix).all() and np.isfinite(bias).all()):
                 raise ShardError("a video blob's transform holds numbers that are none; the shard is damaged")
+        transforms.append((matrix, bias))
+    tables = []
+    for group, (matrix, bias) in zip(header.groups, transforms, strict=True):
+        weights = tuple(np.frombuffer(take(2 * frames**2), "<i2").reshape(frames, frames) for frames in segments) if group.mixed else ()
         extradata = []
         for stream in group.streams:
             extradata.append(sets[sets_at : sets_at + stream.extradata_bytes])
             sets_at += stream.extradata_bytes
-        tables.append(Tables(matrix, bias, tuple(extradata)))
+        tables.append(Tables(matrix, bias, tuple(extradata), weights))
     return tuple(tables)
 
 
@@ -285,8 +294,11 @@ def _contradiction(group: VideoGroup, dtype: str) -> str | None:
     halves = ("high", "low") if group.values == "bits" else ("all",)
     if (group.values == "components") != bool(group.components) or group.components > bands:
         return "a transform without components, or with more than its bands"
-    if group.codec == "hevc" and group.values != "components":
-        return "video of something other than components"
+    if (group.codec == "hevc" and group.values != "components") or (group.mixed and group.codec != "hevc"):
+        return "video of something other than components, or dates mixed in something other than video"
+    for stream in group.streams:
+        if stream.lead and (not group.mixed or group.step is None or len(stream.lead) != stream.planes):
+            return "a still before the video of a stream that has no place for it"
     if (group.values == "bits") != (dtype == "float32" and group.values in ("bits", "exact")):
         return "exact values of floats that are not their bits"
     if group.values in ("grid", "components") and not (

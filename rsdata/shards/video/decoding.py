@@ -9,7 +9,7 @@ import numpy as np
 
 from rsdata.errors import ShardError
 from rsdata.records import VideoGroup, VideoHeader, VideoStream
-from rsdata.shards.video import hevc, masks, stills, transform
+from rsdata.shards.video import hevc, masks, stills, temporal, transform
 from rsdata.shards.video.container import Fetch, Head, Place, Tables, parse, unit_of
 from rsdata.shards.video.settings import MAX_BYTES
 
@@ -50,6 +50,23 @@ class Clip:
         positions = [self.header.bands.index(name) for name in names]
         return decode(self.head, numbers, positions, lambda start, stop: bytes(self._blob[start:stop]))
 
+    def valid(self, frames: Sequence[int] | slice | None = None) -> np.ndarray:
+        """Which pixels are valid, (time, y, x) bool, in the order asked for.
+
+        They are what the encoder was told; where it was told nothing, those that are no-data, NaN or infinite in no band.
+
+        Raises: ShardError as ``read``.
+        """
+        header, numbers = self.header, _frame_numbers(frames, self.shape[0])
+        if not header.validity and header.mode == "lossless":  # which has no mask
+            return np.asarray(~masks.classify(self.read(numbers), header.nodata).any(axis=1))
+        out = np.empty((len(numbers), *self.shape[2:]), bool)
+        for segment in {number // header.keyint for number in numbers}:
+            at = [place for place, number in enumerate(numbers) if number // header.keyint == segment]
+            whole = _valid(self.head, segment, lambda start, stop: bytes(self._blob[start:stop]))
+            out[at] = whole[[numbers[place] - segment * header.keyint for place in at]]
+        return out
+
     def check(self) -> None:
         """Hold every packet against its checksum, decoding none.
 
@@ -75,7 +92,7 @@ def needed(head: Head, frames: Sequence[int], bands: Sequence[int]) -> list[Plac
 
 
 def _units(head: Head, bands: set[int]) -> list[int]:
-    mask = list(range(head.first_stream))
+    mask = [0] if head.header.mask_kinds else []  # validity is asked for by itself
     return mask + [head.first_stream + at for at, (_, group, stream) in enumerate(head.streams) if _touches(group, stream, bands)]
 
 
@@ -113,18 +130,39 @@ def _decode_segment(head: Head, segment: int, frames: list[int], bands: Sequence
     unit = head.first_stream
     for group, tables in zip(header.groups, head.tables, strict=True):
         codes = []
+        coded = list(range(head.segment_frames(segment))) if group.mixed else frames
         for number, stream in enumerate(group.streams):
             if _touches(group, stream, wanted):
-                codes.append((stream, _decode_stream(head, segment, group, stream, tables.extradata[number], places[unit], frames, fetch)))
+                planes = _decode_stream(head, segment, group, stream, tables.extradata[number], places[unit], coded, fetch)
+                if group.values == "components":  # at once, so that no more than one stream's codes are kept
+                    planes = scaled(stream, planes, tables.weights[segment][frames] if group.mixed else None, group.step)
+                codes.append((stream, planes))
             unit += 1
         for band, values in _values(group, tables, codes, header) if codes else ():
             for at in columns.get(band, ()):
                 out[:, at] = values
-    if header.mask_kinds:
-        shape = (head.segment_frames(segment), header.mask_bands, *header.shape[2:])
-        classes = masks.decode(unit_of(places[0], fetch), header.mask_kinds, shape)[frames]
+    if (whole := _classes(head, segment, fetch)) is not None:
+        classes = whole[frames]
         masks.restore(out, classes if header.mask_bands == 1 else classes[:, list(bands)], header.nodata)
     return out
+
+
+def _classes(head: Head, segment: int, fetch: Fetch) -> np.ndarray | None:
+    """The mask (time, 1 or band, y, x) of one segment."""
+    header = head.header
+    if not header.mask_kinds:
+        return None
+    shape = (head.segment_frames(segment), header.mask_bands, *header.shape[2:])
+    return masks.decode(unit_of(head.places[segment][0], fetch), header.mask_kinds, shape)
+
+
+def _valid(head: Head, segment: int, fetch: Fetch) -> np.ndarray:
+    """Valid pixels (time, y, x) bool of one segment."""
+    classes = _classes(head, segment, fetch)
+    shape = (head.segment_frames(segment), *head.header.shape[2:])
+    if not head.header.validity:
+        return np.ones(shape, bool) if classes is None else np.asarray(~classes.any(axis=1))
+    return masks.decode_validity(unit_of(head.places[segment][head.first_stream - 1], fetch), classes, shape)
 
 
 def _decode_stream(
@@ -138,19 +176,34 @@ def _decode_stream(
         for size, frame in zip(place.sizes, place.frames, strict=True):
             packets.append(hevc.Packet(data[at : at + size], frame))
             at += size
-        found = hevc.decode(extradata, packets, frames, (stream.planes, rows, columns))
-        planes = np.stack([found[frame] for frame in frames])
-        return planes[:, stream.order] if stream.order else planes
+        shape = (stream.planes, rows, columns)
+        if not stream.lead:
+            return _video(stream, extradata, packets, frames, shape)
+        if packets[0].frame != 0:
+            raise ShardError("a segment that should begin with a still does not; the shard is damaged")
+        return np.concatenate(
+            [stills.decode(packets[0].data, shape, np.dtype(np.uint16))[None], _video(stream, extradata, packets[1:], frames[1:], shape)]
+        )
     stacked = head.segment_frames(segment)
     dtype = np.dtype(np.uint8 if group.pixel_format == "gray8" else np.uint16)
     codes = stills.decode(data, (stream.planes, stacked * rows, columns), dtype)
     return np.moveaxis(codes.reshape(stream.planes, stacked, rows, columns), 0, 1)[frames]
 
 
+def _video(
+    stream: VideoStream, extradata: bytes, packets: Sequence[hevc.Packet], frames: Sequence[int], shape: tuple[int, int, int]
+) -> np.ndarray:
+    """Codes (frame, plane, y, x) of a run of HEVC packets, planes in the stream's own order."""
+    if not frames:
+        return np.empty((0, *shape), np.uint16)
+    planes = hevc.decode(extradata, packets, frames, shape)
+    return planes[:, stream.order] if stream.order else planes
+
+
 def _values(
     group: VideoGroup, tables: Tables, codes: list[tuple[VideoStream, np.ndarray]], header: VideoHeader
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Band position and its samples (frame, y, x) in the cube's type."""
+    """Band position and its samples (frame, y, x) in the cube's type, from each stream's codes or components."""
     dtype = np.dtype(header.dtype)
     if group.values == "bits":
         low = {stream.first: planes for stream, planes in codes if stream.half == "low"}
@@ -171,7 +224,7 @@ def _values(
                 values = one_of(stream.offsets, at) + planes[:, at] * np.float64(one_of(stream.scales, at))
                 yield group.bands[position], _to_type(values, group.low[position], group.high[position], dtype, None)
         return
-    components = np.concatenate([scaled(stream, planes) for stream, planes in codes], axis=1)
+    components = np.concatenate([planes for _, planes in codes], axis=1)
     matrix, bias = tables.matrix, tables.bias
     if matrix is None or bias is None:
         raise ShardError("a video blob's transform is missing; the shard is damaged")
@@ -185,8 +238,24 @@ def one_of(numbers: Sequence[float], plane: int) -> float:
     return numbers[plane if len(numbers) > 1 else 0]
 
 
-def scaled(stream: VideoStream, codes: np.ndarray) -> np.ndarray:
-    """Components (frame, plane, y, x) float32 of codes."""
+def scaled(stream: VideoStream, codes: np.ndarray, weights: np.ndarray | None = None, step: float | None = None) -> np.ndarray:
+    """Components (frame, plane, y, x) float32 of codes.
+
+    Args:
+        codes: (frame, plane, y, x); all mixtures of a segment, if ``weights`` say how dates are made of these.
+        step: scale of the first mixture, if that is a still.
+    """
+    if weights is not None:
+        planes = [
+            temporal.unmix(
+                codes[:, plane],
+                weights,
+                (float(step or 1), stream.lead[plane]) if stream.lead else (one_of(stream.scales, plane), one_of(stream.offsets, plane)),
+                (one_of(stream.scales, plane), one_of(stream.offsets, plane)),
+            )
+            for plane in range(stream.planes)
+        ]
+        return np.stack(planes, axis=1)
     out = np.empty(codes.shape, np.float32)
     for plane in range(stream.planes):
         np.multiply(codes[:, plane], np.float32(one_of(stream.scales, plane)), out=out[:, plane], casting="unsafe")

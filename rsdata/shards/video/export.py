@@ -18,16 +18,23 @@ TAG = "RSDATA_VIDEO"
 def export_mkv(clip: Clip, blob: bytes, path: Path, *, frames_per_second: int = 2) -> None:
     """Write every HEVC stream of a clip as one track.
 
-    Raises: ShardError if the clip holds stills only, or a file is there already.
+    Raises: ShardError if a group of bands is coded as stills, which would be missing, or a file is there already.
     """
     try:
         import av
     except ImportError as error:
         raise ShardError("writing .mkv needs PyAV, which is not installed; install rsdata[video]", package="av") from error
     head = clip.head
-    tracks = [at for at, (_, group, _) in enumerate(head.streams) if group.codec == "hevc"]
-    if not tracks:
+    stills = [head.header.bands[band] for group in head.header.groups if group.codec != "hevc" for band in group.bands]
+    if len(stills) == head.header.shape[1]:
         raise ShardError("this clip holds JPEG XL stills and no video, so there is nothing a player could show; code it with mode lossy")
+    if stills:
+        raise ShardError(
+            f"{', '.join(stills)} of this clip are JPEG XL stills, which .mkv cannot hold; code it with mode lossy at a larger step",
+            bands=stills,
+        )
+    if any(group.mixed for group in head.header.groups):
+        raise ShardError("this clip's frames are mixtures of dates, which show nothing to a player; code it with mix_dates=False")
     if path.exists():
         raise ShardError(f"{path} is there already; name another file", path=str(path))
     with av.open(str(path), "w", format="matroska") as output:
@@ -35,13 +42,12 @@ def export_mkv(clip: Clip, blob: bytes, path: Path, *, frames_per_second: int = 
         streams = {}
         seen = dict.fromkeys(range(len(head.header.groups)), 0)
         for at, (number, _, stream) in enumerate(head.streams):
-            if at in tracks:
-                opening = unit_of(head.places[0][head.first_stream + at], lambda a, b: blob[a:b])
-                # The muxer learns of the parameter sets from a stream that was read, and from nothing else.
-                with av.open(io.BytesIO(head.tables[number].extradata[seen[number]] + opening), format="hevc") as raw:
-                    track = output.add_stream_from_template(raw.streams.video[0])
-                track.metadata["title"] = f"group {number}, planes {stream.first} to {stream.first + stream.planes - 1}"
-                streams[at] = track
+            opening = unit_of(head.places[0][head.first_stream + at], lambda a, b: blob[a:b])
+            # The muxer learns of the parameter sets from a stream that was read, and from nothing else.
+            with av.open(io.BytesIO(head.tables[number].extradata[seen[number]] + opening), format="hevc") as raw:
+                track = output.add_stream_from_template(raw.streams.video[0])
+            track.metadata["title"] = f"group {number}, planes {stream.first} to {stream.first + stream.planes - 1}"
+            streams[at] = track
             seen[number] += 1
         for segment, places in enumerate(head.places):
             first = segment * head.header.keyint

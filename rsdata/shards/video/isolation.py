@@ -26,16 +26,22 @@ class _Worker(threading.local):
 
 
 def run_isolated(
-    function: Callable[..., R], jobs: Iterable[tuple[K, tuple[Any, ...]]], *, workers: int = 1, timeout_s: float = _TIMEOUT_S
+    function: Callable[..., R],
+    jobs: Iterable[tuple[K, tuple[Any, ...]]],
+    *,
+    workers: int = 1,
+    timeout_s: float = _TIMEOUT_S,
+    ordered: bool = False,
 ) -> Iterator[tuple[K, R | ShardError]]:
     """Run ``function(*arguments)`` for each (key, arguments) in worker processes.
 
     Args:
         function: importable by name, as must be its arguments' types.
-        jobs: read as workers become free, no more than two a worker ahead.
+        jobs: read as workers become free, no more than two a worker ahead, of those that wait for their turn too.
         timeout_s: a job that takes longer is ended.
+        ordered: yield results in the order of the jobs.
 
-    Yields: key and result, as they are done; a ShardError in the result's place where the function raised one, its
+    Yields: key and result, as they are done or in order; a ShardError in the result's place where the function raised one, its
         process died or took too long. Other exceptions are raised.
     """
     if workers < 1:
@@ -73,8 +79,10 @@ def run_isolated(
                     running[threads.submit(one, arguments)] = key
                 if not running:
                     return
-                for done in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(done), done.result()
+                oldest = next(iter(running))
+                for done in [oldest] if ordered else wait(running, return_when=FIRST_COMPLETED).done:
+                    result = done.result()
+                    yield running.pop(done), result
         finally:
             threads.shutdown(cancel_futures=True)
             for process in started:

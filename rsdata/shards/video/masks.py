@@ -1,7 +1,8 @@
 """Which samples are no measurement, and which kind of none they are: coded apart, without loss.
 
 A class per sample: 0 measured, 1 the no-data value, 2 NaN, 3 and 4 plus and minus infinity. Each class in use is one
-bit plane, packed, and within a segment each frame is stored as its difference to the one before.
+bit plane, packed, and within a segment each frame is stored as its difference to the one before. Which pixels are valid,
+where a caller says so, is a plane of its own: where that differs from having been measured in every band.
 """
 
 import zlib
@@ -12,6 +13,8 @@ import numpy as np
 from rsdata.errors import ShardError
 
 NODATA, NAN, PLUS_INF, MINUS_INF = 1, 2, 3, 4
+UNWANTED = 5  # measured and not valid: nobody asks for its value; never stored
+_DIFFERS = (1,)  # the one kind in a plane of validity
 
 
 def classify(cube: np.ndarray, nodata: float | None) -> np.ndarray:
@@ -64,6 +67,28 @@ def decode(data: bytes, kinds: Sequence[int], shape: tuple[int, int, int, int]) 
     for number, kind in enumerate(kinds):
         classes[np.unpackbits(planes[:, number], axis=1, count=samples).astype(bool)] = kind
     return classes.reshape(shape)
+
+
+def encode_validity(valid: np.ndarray, classes: np.ndarray | None) -> bytes:
+    """Code which pixels of one segment are valid.
+
+    Args: valid: (time, y, x) bool; classes: (time, band, y, x) as the mask has them, None without a mask.
+    """
+    return encode((valid != _measured(classes, valid.shape))[:, None].astype(np.uint8), _DIFFERS)
+
+
+def decode_validity(data: bytes, classes: np.ndarray | None, shape: tuple[int, int, int]) -> np.ndarray:
+    """Valid pixels (time, y, x) bool of one segment; undoes ``encode_validity``.
+
+    Raises: ShardError if the data is damaged.
+    """
+    frames, rows, columns = shape
+    return np.asarray((decode(data, _DIFFERS, (frames, 1, rows, columns))[:, 0] == 0) == _measured(classes, shape))
+
+
+def _measured(classes: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    """(time, y, x): no band is marked."""
+    return np.ones(shape, bool) if classes is None else np.asarray(~classes.any(axis=1))
 
 
 def inflate(data: bytes, limit: int, what: str, dictionary: bytes = b"") -> bytes:

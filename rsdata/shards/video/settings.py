@@ -16,7 +16,7 @@ from rsdata.errors import ShardError
 Mode = Literal["lossless", "maxerr", "lossy", "auto"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 Verify = Literal["all", "sample"]
-PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower")  # of x265, quick to thorough
+PRESETS = ("adaptive", "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower")  # of x265 but the first
 DTYPES = ("uint8", "uint16", "int16", "float32")
 MIN_SIDE_PX = 16
 MAX_SIDE_PX = 16_384
@@ -40,8 +40,9 @@ class VideoSettings:
     target_bpppb: float | None = None  # bits per pixel and band, everything counted
     target_psnr_db: float | None = None  # over the cube's own range, largest less smallest value
     keyint: int | None = None  # frames from one point of entry to the next; None: about 24 for video, as few as pay for stills
-    preset: str = "medium"
+    preset: str = "adaptive"  # of x265; adaptive: as thorough as pays at the step and the size of frames
     transform: Literal["klt", "none"] = "klt"
+    mix_dates: bool = True  # lossy: dates of a segment may be mixed where that costs less than predicting one from another
     group_bands: int = 16  # bands that share a transform, at most
     nodata: float | None = None  # samples of this value come back as they were, in every mode; NaN always does
     verify: Verify = "all"  # frames decoded again after coding; "sample" is allowed for lossless only

@@ -11,6 +11,8 @@ import numpy as np
 # Share of the quantiser step below which a component's spread is not worth a packet: by reverse water-filling a
 # component whose variance is below the noise (step squared over 12) earns no bits; half of that leaves room for structure.
 _NEGLIGIBLE = 0.1
+_PIXELS = 2**16  # that a transform is fitted on, about
+_AT_ONCE = 2**17  # pixels that one call works on, about
 
 
 @dataclass(frozen=True)
@@ -34,25 +36,39 @@ def fit_forward(cube: np.ndarray, measured: np.ndarray, step: float, *, klt: boo
         measured: same shape, True where a sample counts.
     """
     bands = cube.shape[1]
-    samples = np.moveaxis(cube, 1, -1).reshape(-1, bands)
-    rows = measured.all(axis=1).reshape(-1)
-    if rows.sum() >= 4 * bands:
-        samples = samples[rows]
-    samples = samples.astype(np.float64)
+    cube, measured = _thinned(cube, measured)
+    samples = _rows(cube, measured, 4 * bands)
     mean = samples.mean(axis=0)
     if not klt or bands == 1:
         return Forward(mean, np.eye(bands))
     # Directions are those in which neighbouring pixels differ, as these differences are what a video encoder spends bits on;
     # directions of the values themselves would follow clouds and seasons, which cost it little. 0.1 dB better.
-    changes = np.concatenate([np.moveaxis(np.diff(cube.astype(np.float32), axis=axis), 1, -1).reshape(-1, bands) for axis in (2, 3)])
-    _, vectors = np.linalg.eigh(changes.T.astype(np.float64) @ changes)
+    spread = np.zeros((bands, bands))
+    for pixels in cube:
+        for axis in (1, 2):
+            changes = np.diff(pixels.astype(np.float64), axis=axis).reshape(bands, -1)
+            spread += changes @ changes.T
+    _, vectors = np.linalg.eigh(spread)
     vectors = vectors[:, ::-1]
-    variances = ((samples - mean) @ vectors).var(axis=0)
+    variances = np.einsum("bc,bd,dc->c", vectors, np.cov(samples, rowvar=False), vectors)
     # Signs are free; fix them, so that the same cube always gives the same bytes.
     vectors = vectors * np.where(vectors[np.abs(vectors).argmax(axis=0), np.arange(bands)] < 0, -1.0, 1.0)
     kept = np.sqrt(variances) > _NEGLIGIBLE * step
     kept[0] = True
     return Forward(mean, vectors[:, kept])
+
+
+def _thinned(cube: np.ndarray, measured: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every so many rows of a cube (time, band, y, x) and of what was measured: enough for a few coefficients."""
+    every = max(1, cube[:, 0].size // _PIXELS)
+    return cube[:, :, ::every], measured[:, :, ::every]
+
+
+def _rows(cube: np.ndarray, measured: np.ndarray, least: int) -> np.ndarray:
+    """(pixel, band) float64 of the pixels measured in every band; of all, if those are fewer than ``least``."""
+    samples = np.moveaxis(cube.astype(np.float64), 1, -1).reshape(-1, cube.shape[1])
+    rows = measured.all(axis=1).reshape(-1)
+    return samples if rows.all() or np.count_nonzero(rows) < least else samples[rows]
 
 
 def fit_back(components: np.ndarray, cube: np.ndarray, measured: np.ndarray, forward: Forward) -> tuple[np.ndarray, np.ndarray]:
@@ -61,11 +77,12 @@ def fit_back(components: np.ndarray, cube: np.ndarray, measured: np.ndarray, for
     Wiener's reason: a component that the quantiser blurred carries less than it shows, and the fit takes it back.
     """
     count = components.shape[1]
-    rows = measured.all(axis=1).reshape(-1)
-    if rows.sum() < 4 * (count + 1):
+    components, _ = _thinned(components, measured)
+    cube, measured = _thinned(cube, measured)
+    if np.count_nonzero(measured.all(axis=1)) < 4 * (count + 1):
         return forward.matrix.T.astype(np.float32), forward.mean.astype(np.float32)
-    coded = np.moveaxis(components, 1, -1).reshape(-1, count)[rows].astype(np.float64)
-    true = np.moveaxis(cube, 1, -1).reshape(-1, cube.shape[1])[rows].astype(np.float64) - forward.mean
+    coded = _rows(components, measured, 0)
+    true = _rows(cube, measured, 0) - forward.mean
     coded_mean, true_mean = coded.mean(axis=0), true.mean(axis=0)
     centred = coded - coded_mean
     normal = centred.T @ centred
@@ -84,12 +101,18 @@ def back(components: np.ndarray, matrix: np.ndarray, bias: np.ndarray) -> np.nda
 
     Products are added one by one in a fixed order: every machine gets the same bits, for one frame as for all.
     """
-    out = np.empty((len(components), matrix.shape[1], *components.shape[2:]), np.float32)
-    product = np.empty(components.shape[2:], np.float32)
-    for planes, bands in zip(components, out, strict=True):
-        for band, values in enumerate(bands):
+    frames, count, *sides = components.shape
+    out = np.empty((frames, matrix.shape[1], *sides), np.float32)
+    # Small frames go several at a time: short calls keep threads waiting for the interpreter's lock.
+    together = max(1, _AT_ONCE // (sides[0] * sides[1]))
+    product = np.empty((min(together, frames), *sides), np.float32)
+    for first in range(0, frames, together):
+        part = components[first : first + together]
+        scratch = product[: len(part)]
+        for band in range(matrix.shape[1]):
+            values = out[first : first + together, band]
             values[:] = bias[band]
-            for component, plane in enumerate(planes):
-                np.multiply(plane, matrix[component, band], out=product)
-                values += product
+            for component in range(count):
+                np.multiply(part[:, component], matrix[component, band], out=scratch)
+                values += scratch
     return out
