@@ -1,4 +1,4 @@
-"""Verbs of a whole dataset: demo, build, report, train, verify."""
+"""Verbs of a whole dataset: demo, build, report, verify."""
 
 import json
 import os
@@ -11,8 +11,9 @@ import typer
 from rsdata import steps
 from rsdata.commands.console import AsJson, Workers, bar, end, err, new_table, out, print_findings
 from rsdata.commands.progress import stages
+from rsdata.commands.train import print_training
 from rsdata.errors import BuildFailed
-from rsdata.recipe import Training, load_recipe
+from rsdata.recipe import load_recipe
 
 app = typer.Typer()
 
@@ -44,35 +45,6 @@ def report(directory: Annotated[Path, typer.Argument(help="A built dataset.")]) 
     workspace = steps.open_workspace(directory)
     outcome = steps.write_report(load_recipe(workspace.recipe), workspace)
     out.print(f"{'Nothing has changed since' if outcome.skipped else 'Wrote'} {workspace.report}", soft_wrap=True)
-
-
-@app.command()
-def train(
-    directory: Annotated[Path, typer.Argument(help="A built dataset.")],
-    model: Annotated[str | None, typer.Option(help="Short name of the model.")] = None,
-    task: Annotated[str, typer.Option(help="What is learned.")] = "multilabel",
-    bands: Annotated[str | None, typer.Option(help="Band names, separated by commas; all if absent.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1)] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
-    seed: Annotated[int | None, typer.Option()] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Train a baseline on the shards of a built dataset and print its scores."""
-    workspace = steps.open_workspace(directory)
-    recipe = load_recipe(workspace.recipe)
-    given = {
-        "model": model,
-        "task": task,
-        "bands": bands.split(",") if bands else None,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "seed": seed,
-    }
-    base = recipe.training or Training()
-    options = Training.model_validate(base.model_dump() | {name: value for name, value in given.items() if value is not None})
-    steps.train_baseline(recipe, workspace, options)
-    steps.write_report(recipe.model_copy(update={"training": options}), workspace)
-    _print_training(workspace, options.model, as_json)
 
 
 @app.command()
@@ -120,8 +92,8 @@ def _build(
     _print_build(done)
     if all(not tally["done"] and not tally["failed"] for tally in done.values()):
         out.print("Everything was finished before; nothing was done.")
-    if asked.training is not None and workspace.metrics(asked.training.model).exists():
-        _print_training(workspace, asked.training.model, as_json=False)
+    if asked.training is not None and workspace.metrics(asked.training.label).exists():
+        print_training(workspace, asked.training.label, as_json=False)
     end(failures)
 
 
@@ -129,19 +101,4 @@ def _print_build(done: dict[str, dict[str, float]]) -> None:
     table = new_table("stage", "done", "finished before", "failed", "seconds")
     for stage, tally in done.items():
         table.add_row(stage, *(f"{tally[name]:.0f}" for name in ("done", "skipped", "failed")), f"{tally['seconds']:.1f}")
-    out.print(table)
-
-
-def _print_training(workspace: steps.Workspace, model: str, as_json: bool) -> None:
-    scores = steps.read_training(workspace, model)
-    if as_json:
-        out.print_json(scores.model_dump_json())
-        return
-    if scores.test is None:
-        out.print(f"{scores.model}: no test patches, so no scores.")
-        return
-    table = new_table(f"{scores.model}, test split", "macro", "micro")
-    table.add_row("average precision", f"{scores.test.average_precision_macro:.3f}", f"{scores.test.average_precision_micro:.3f}")
-    table.add_row("F1", f"{scores.test.f1_macro:.3f}", f"{scores.test.f1_micro:.3f}")
-    table.add_row("average precision by chance", f"{scores.test.chance_average_precision_macro:.3f}", "")
     out.print(table)

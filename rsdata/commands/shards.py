@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,11 +29,13 @@ def shards_info(path: Annotated[Path, typer.Argument(help="A shard's folder.")],
         gsd_m = "" if band.gsd_m is None else f"{band.gsd_m:g}"
         bands.add_row(band.name, band.sensor, band.dtype, "x".join(map(str, band.shape)), band.unit, gsd_m, *shown)
     out.print(bands)
+    if manifest.video:
+        out.print(video_table(manifest))
 
 
 @app.command("verify")
 def shards_verify(path: Annotated[Path, typer.Argument(help="A shard's folder.")], as_json: AsJson = False) -> None:
-    """Compare every digest, key, band and count of a shard with its manifest."""
+    """Compare every digest, key, band and count of a shard with its manifest; of time series, dates and packets too."""
     with bar("verify") as advance:
         manifest, findings = steps.verify_shard(path, advance)
     print_findings(f"{manifest.keys:,} keys as its manifest says", findings, as_json)
@@ -51,7 +53,7 @@ def shards_bench(
     scratch: Annotated[Path | None, typer.Option(help="Where the copies lie for a while.", show_default="the system's own")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """How fast a shard is read: samples a second beside other formats, and where the time goes."""
+    """How fast a shard is read: samples a second beside other formats, and where the time goes; of time series, dates a second."""
     readers = None if against is None else [name for name in against.split(",") if name and name != "none"]
     with bar("bench") as advance:
         found = steps.bench_shard(
@@ -74,17 +76,20 @@ def shards_bench(
 
 
 _Cube = Annotated[Path, typer.Argument(help="A NetCDF file or Zarr store with variables (time, y, x) or (time, band, y, x).")]
+_CubeOrShard = Annotated[
+    Path, typer.Argument(help="A NetCDF file or Zarr store of series, or the folder of a shard whose patches have dates.")
+]
 _Variables = Annotated[
     list[str] | None, typer.Option("--variable", help="Holds measurements, may be given again.", show_default="those named after bands")
 ]
 _Nodata = Annotated[float | None, typer.Option(help="No-data value, if the file names none.")]
-_Preset = Annotated[str, typer.Option(help="Of x265, from ultrafast to slower.")]
+_Preset = Annotated[str, typer.Option(help="Of x265, from ultrafast to slower; adaptive: as thorough as the step is fine.")]
 
 
 @app.command("compress")
 def shards_compress(
-    source: _Cube,
-    target: Annotated[Path, typer.Option("--out", help="Zarr store to write.")],
+    source: _CubeOrShard,
+    target: Annotated[Path, typer.Option("--out", help="Zarr store to write; of a shard, the folder of a video shard.")],
     mode: Annotated[str, typer.Option(help="lossless, maxerr, lossy or auto.")] = "lossless",
     max_error: Annotated[float | None, typer.Option(help="For maxerr: largest error of any sample.")] = None,
     step: Annotated[float | None, typer.Option(help="For lossy: quantiser step in counts or dB.")] = None,
@@ -93,14 +98,27 @@ def shards_compress(
     keyint: Annotated[
         int | None, typer.Option(help="Frames from one point of entry to the next.", show_default="about 24 for video")
     ] = None,
-    preset: _Preset = "medium",
+    preset: _Preset = "adaptive",
     variables: _Variables = None,
     nodata: _Nodata = None,
     tile_px: Annotated[int, typer.Option(min=16, help="Side of a chunk.")] = steps.TILE_PX,
+    s1_max_error: Annotated[float | None, typer.Option(help="Of a shard, for maxerr: Sentinel-1's own.", show_default="0.1 dB")] = None,
+    s1_step: Annotated[float | None, typer.Option(help="Of a shard, for lossy: Sentinel-1's own.", show_default="1 dB")] = None,
+    min_frames: Annotated[int, typer.Option(min=1, help="Of a shard: leave out places with fewer dates.")] = 1,
     workers: Annotated[int | None, typer.Option(min=1, help="Cubes coded at a time.", show_default="one per core")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a dataset's series of images as video chunks of a Zarr store; xarray.open_zarr reads it."""
+    """Write a dataset's series of images as video chunks of a Zarr store; xarray.open_zarr reads it.
+
+    A shard's patches become a video shard instead: all dates of a place are one series.
+    """
+    if steps.is_shard(source):
+        if variables or nodata is not None:
+            raise typer.BadParameter(f"{source} is a shard, whose manifest says what its bands are; leave --variable and --nodata out")
+        s2 = {"mode": mode, "target_bpppb": bpppb, "target_psnr_db": psnr, "keyint": keyint, "preset": preset}
+        s1 = {**s2, "max_error": s1_max_error, "step": s1_step}
+        _compress_shard(source, target, {"s2": {**s2, "max_error": max_error, "step": step}, "s1": s1}, min_frames, workers, as_json)
+        return
     settings = steps.video_settings(
         mode=mode, max_error=max_error, step=step, target_bpppb=bpppb, target_psnr_db=psnr, keyint=keyint, preset=preset, nodata=nodata
     )
@@ -118,6 +136,36 @@ def shards_compress(
     out.print(table)
 
 
+def _compress_shard(
+    source: Path, target: Path, per_sensor: dict[str, dict[str, Any]], min_frames: int, workers: int | None, as_json: bool
+) -> None:
+    with bar("compress") as advance:
+        manifest, failed = steps.compress_patches(source, target, per_sensor, min_frames=min_frames, workers=workers, advance=advance)
+    if as_json:
+        out.print_json(manifest.model_dump_json())
+    else:
+        print_counts(f"{manifest.name}, {manifest.format}, {manifest.keys:,} keys", manifest.counts)
+        out.print(video_table(manifest))
+    if manifest.left_out and not as_json:
+        table = new_table("place", "why", title="Left out")
+        for item in manifest.left_out:
+            table.add_row(item.key, item.reason)
+        out.print(table)
+    if failed:
+        raise typer.Exit(1)
+
+
+def video_table(manifest: Any) -> Any:
+    """How the groups of a shard of time series are coded."""
+    table = new_table("group", "mode", "bands", "cubes", "frames", "from", "to", "ratio", "worst error", "PSNR (dB)")
+    for each in manifest.video:
+        psnr_db = "exact" if each.psnr_db is None else f"{each.psnr_db:.1f}"
+        counts = (f"{len(each.bands)}", f"{each.cubes:,}", f"{each.frames:,}")
+        sizes = (in_bytes(each.raw_bytes), in_bytes(each.coded_bytes), f"{each.raw_bytes / max(1, each.coded_bytes):.1f}")
+        table.add_row(each.name, each.settings["mode"], *counts, *sizes, f"{each.max_abs_error:g}", psnr_db)
+    return table
+
+
 @app.command("quality")
 def shards_quality(
     source: _Cube,
@@ -127,7 +175,7 @@ def shards_quality(
     variables: _Variables = None,
     nodata: _Nodata = None,
     span: Annotated[float | None, typer.Option("--range", help="For PSNR and SSIM.", show_default="largest less smallest value")] = None,
-    preset: _Preset = "medium",
+    preset: _Preset = "adaptive",
     target: Annotated[Path | None, typer.Option("--out", help="Folder for quality.json and quality.png.")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -5,9 +5,22 @@ same software version, and does nothing if there is one; the receipt is the last
 between steps are records and paths, never arrays.
 """
 
-from rsdata.records import AuditFinding, Download, Failure, FindingExample, RemoteProduct, SplitAudit, SplitInfo, SplitPair
+from rsdata.records import (
+    AuditFinding,
+    Download,
+    Failure,
+    FindingExample,
+    ProbeReport,
+    RemoteProduct,
+    SplitAudit,
+    SplitInfo,
+    SplitPair,
+    SubsetInfo,
+    TextReport,
+)
 from rsdata.steps.auditing import audit_table, conditions_met, parse_conditions
 from rsdata.steps.benching import bench_shard
+from rsdata.steps.captioning import caption_patches
 from rsdata.steps.compressing import (
     TILE_PX,
     CompressedCube,
@@ -33,25 +46,32 @@ from rsdata.steps.correction import (
 from rsdata.steps.dataset import (
     assign_splits,
     assign_table,
-    caption_patches,
-    read_training,
-    train_baseline,
     verify_dataset,
     write_manifest,
 )
 from rsdata.steps.downloading import download_product, download_products, fetch_products, product_query, public_product, search_products
+from rsdata.steps.exporting import TEXT_FORMS, export_texts
 from rsdata.steps.fetching import fetch_inputs
 from rsdata.steps.finding import Found, find_scenes, scenes_at_once
 from rsdata.steps.inputs import Inputs, locate_inputs, make_inputs
 from rsdata.steps.looking import inspect_scene, open_workspace, shard_info, summarize_scene, verify_shard
 from rsdata.steps.packing import pack_shards
+from rsdata.steps.patch_series import compress_patches, is_shard
+from rsdata.steps.probing import embed_patches, probe_embeddings
+from rsdata.steps.recaptioning import recaption
 from rsdata.steps.receipts import Outcome, failure
 from rsdata.steps.repacking import choose_patches, repack_shards
 from rsdata.steps.report import write_report
+from rsdata.steps.rewording import read_batch, read_text_report, run_batch, write_batch
 from rsdata.steps.scene import assess_scene, cut_scene, label_scene, register_scene, s1_processing
+from rsdata.steps.scoring import score_predictions, score_retrieval
+from rsdata.steps.series import make_series
+from rsdata.steps.subsets import make_clients, make_few_shot, make_nested, make_noise, make_strata, prune_patches
+from rsdata.steps.training import predict, read_results, read_training, train_baseline, train_on_shard, training_rows, writes_results
 from rsdata.workspace import Workspace
 
 __all__ = [
+    "TEXT_FORMS",
     "TILE_PX",
     "AuditFinding",
     "CompressedCube",
@@ -63,10 +83,13 @@ __all__ = [
     "Inputs",
     "Outcome",
     "Point",
+    "ProbeReport",
     "RemoteProduct",
     "SplitAudit",
     "SplitInfo",
     "SplitPair",
+    "SubsetInfo",
+    "TextReport",
     "Workspace",
     "assess_scene",
     "assign_splits",
@@ -77,6 +100,7 @@ __all__ = [
     "check_sen2cor",
     "choose_patches",
     "compress_cubes",
+    "compress_patches",
     "conditions_met",
     "convert_dataset",
     "correct_scene",
@@ -86,39 +110,62 @@ __all__ = [
     "cut_scene",
     "download_product",
     "download_products",
+    "embed_patches",
+    "export_texts",
     "failure",
     "fetch_inputs",
     "fetch_products",
     "find_scenes",
     "inspect_scene",
+    "is_shard",
     "known_datasets",
     "label_scene",
     "locate_inputs",
+    "make_clients",
+    "make_few_shot",
     "make_inputs",
+    "make_nested",
+    "make_noise",
     "make_sen2cor_options",
+    "make_series",
+    "make_strata",
     "measure_cubes",
     "open_workspace",
     "pack_shards",
     "parse_conditions",
     "plot_points",
+    "predict",
+    "probe_embeddings",
     "product_query",
+    "prune_patches",
     "public_product",
     "rate_distortion",
+    "read_batch",
+    "read_results",
+    "read_text_report",
     "read_training",
+    "recaption",
     "register_scene",
     "repack_shards",
+    "run_batch",
     "s1_processing",
     "scenes_at_once",
+    "score_predictions",
+    "score_retrieval",
     "search_products",
     "sen2cor_options",
     "shard_info",
     "stop_corrections",
     "summarize_scene",
     "train_baseline",
+    "train_on_shard",
+    "training_rows",
     "uncorrected_products",
     "verify_dataset",
     "verify_shard",
     "video_settings",
+    "write_batch",
     "write_manifest",
     "write_report",
+    "writes_results",
 ]

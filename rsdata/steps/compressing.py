@@ -150,7 +150,7 @@ def rate_distortion(
     variables: Sequence[str] = (),
     nodata: float | None = None,
     span: float | None = None,
-    preset: str = "medium",
+    preset: str = "adaptive",
     advance: Callable[[int], None] = lambda n: None,
 ) -> list[Point]:
     """Code a dataset's measurements at several settings and measure what decoding each gives; one blob per cube.

@@ -1,17 +1,15 @@
-"""The stages of the whole dataset: splits, captions, shards, manifest, baseline; and checks of what they left."""
+"""The stages of the whole dataset: splits and manifest; and checks of what they left."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import geopandas as gpd
 import pandas as pd
 import yaml
 
-from rsdata import __version__, captions, catalog, patches, shards, splits
+from rsdata import __version__, catalog, patches, shards, splits
 from rsdata.errors import RecipeError
-from rsdata.recipe import Recipe, SplitPart, Training
+from rsdata.recipe import Recipe, SplitPart
 from rsdata.records import (
-    CaptionRow,
     Coregistration,
     Coregistrations,
     Failure,
@@ -20,13 +18,15 @@ from rsdata.records import (
     PatchFacts,
     PatchMeasures,
     SplitInfo,
-    TrainingReport,
+    TextRow,
 )
+from rsdata.shards.manifest import SERIES_FORMAT
 from rsdata.steps import measuring
+from rsdata.steps.captioning import climate_files
 from rsdata.steps.inputs import locate_inputs
 from rsdata.steps.label_inputs import label_files, nomenclature_of, with_own_tables
-from rsdata.steps.packing import merged_shard
 from rsdata.steps.receipts import Outcome, once, outputs_digest, read_pair, read_receipt, read_rows, scene_digest
+from rsdata.steps.series import check_series
 from rsdata.workspace import (
     Workspace,
     combined_sha256,
@@ -73,24 +73,6 @@ def assign_splits(units: Sequence[str], recipe: Recipe, workspace: Workspace) ->
     return once("splits", "all", workspace, {**key, "recipe": recipe.split.digest(), "duplicates": recipe.quality.duplicates}, work)
 
 
-def caption_patches(recipe: Recipe, workspace: Workspace) -> Outcome:
-    """Gather the facts of each kept patch and write one caption that they support."""
-
-    def work() -> tuple[list[Path], dict[str, int]]:
-        table = _kept(workspace)
-        facts = captions.facts_table(table)
-        captioner = captions.captioner_for(recipe.captions)
-        rows = captions.caption_all(facts, captioner, [each.name for each in nomenclature_of(recipe).classes])
-        with writing(workspace.facts) as aside:
-            catalog.write_rows(aside, pd.DataFrame([each.model_dump() for each in facts]), PatchFacts)
-        with writing(workspace.texts) as aside:
-            catalog.write_rows(aside, pd.DataFrame([each.model_dump() for each in rows]), CaptionRow)
-        return [workspace.facts, workspace.texts], {"captions": len(rows)}
-
-    key = {"patches": outputs_digest("splits", "all", workspace), "recipe": recipe.captions.digest()}
-    return once("captions", "all", workspace, {**key, "labels": nomenclature_of(recipe).digest}, work)
-
-
 def write_manifest(units: Sequence[str], failures: Sequence[Failure], recipe: Recipe, workspace: Workspace) -> Outcome:
     """Say what the dataset was made from and what it holds."""
     inputs = locate_inputs(recipe, workspace)
@@ -99,8 +81,14 @@ def write_manifest(units: Sequence[str], failures: Sequence[Failure], recipe: Re
         table = catalog.read_patches(workspace.patches)
         outputs = [workspace.patches, workspace.quality, workspace.facts, workspace.texts, workspace.audit]
         outputs += [workspace.root / item.path for item in read_receipt("shards", recipe.shards.format, workspace).outputs]
+        counts = {"scenes": len(units), "patches": len(table), "kept": int(table["kept"].sum())}
+        if recipe.series is not None:
+            made = read_receipt("series", SERIES_FORMAT, workspace)
+            outputs += [workspace.root / item.path for item in made.outputs]
+            counts["series"] = made.counts["places"]
         land_cover = dict.fromkeys(file for unit in units for file in label_files(unit, recipe, workspace))
         layers = [*land_cover, *([Path(inputs.countries.path)] if inputs.countries and inputs.countries.path else [])]
+        layers += climate_files(recipe, workspace)
         said, tables = with_own_tables(recipe)
         for name, content in tables.items():
             with writing(workspace.root / name) as aside:
@@ -116,7 +104,7 @@ def write_manifest(units: Sequence[str], failures: Sequence[Failure], recipe: Re
                 *(InputDigest(name=unit, sha256=read_pair(unit, workspace).inputs_sha256 or "") for unit in units),
                 *(InputDigest(name=layer.name, sha256=file_sha256(layer)) for layer in layers),
             ],
-            counts={"scenes": len(units), "patches": len(table), "kept": int(table["kept"].sum())},
+            counts=counts,
             dropped={str(k): int(v) for k, v in table["drop_reason"].value_counts().sort_index().items()},
             splits={str(k): int(v) for k, v in table["split"].value_counts().sort_index().items()},
             split=catalog.read_split_info(workspace.patches),
@@ -129,32 +117,13 @@ def write_manifest(units: Sequence[str], failures: Sequence[Failure], recipe: Re
 
     key = {
         "shards": outputs_digest("shards", recipe.shards.format, workspace),
+        **({"series": outputs_digest("series", SERIES_FORMAT, workspace)} if recipe.series is not None else {}),
         "captions": outputs_digest("captions", "all", workspace),
         "scenes": combined_sha256({unit: scene_digest(unit, workspace) for unit in units}),
         "failures": combined_sha256({f"{item.stage} {item.unit}": item.message for item in failures}),
         "recipe": recipe.digest(),
     }
     return once("catalog", "all", workspace, key, work)
-
-
-def train_baseline(recipe: Recipe, workspace: Workspace, options: Training) -> Outcome:
-    """Train the baseline a recipe asks for on its shard."""
-    folder = workspace.training(options.model)
-
-    def work() -> tuple[list[Path], dict[str, int]]:
-        from rsdata.training import train
-
-        report = train(merged_shard(recipe, workspace), options, folder)
-        write_record(workspace.metrics(options.model), report)
-        return [workspace.metrics(options.model), folder / "model.safetensors"], {"epochs": len(report.epochs)}
-
-    key = {"shards": outputs_digest("shards", recipe.shards.format, workspace), "recipe": options.digest()}
-    return once("training", options.model, workspace, key, work)
-
-
-def read_training(workspace: Workspace, model: str) -> TrainingReport:
-    """Scores of a model that was trained on this dataset."""
-    return read_record(workspace.metrics(model), TrainingReport)
 
 
 def assign_table(table_path: Path, part: SplitPart, out: Path) -> tuple[dict[str, int], SplitInfo]:
@@ -189,14 +158,17 @@ def verify_dataset(workspace: Workspace, advance: Callable[[int], None] = lambda
         return manifest, findings
     table = catalog.read_patches(workspace.patches)
     kept = set(table.loc[table["kept"], "patch_id"])
-    for path, model in ((workspace.facts, PatchFacts), (workspace.texts, CaptionRow)):
-        if set(catalog.read_table(path, model)["patch_id"]) != kept:
+    for path, model in ((workspace.facts, PatchFacts), (workspace.texts, TextRow)):
+        if set(catalog.read_table(path, model, ["patch_id"])["patch_id"]) != kept:
             findings.append(f"{path.name} does not describe exactly the kept patches")
     if catalog.read_table(workspace.quality, PatchMeasures)["patch_id"].tolist() != table["patch_id"].tolist():
         findings.append(f"{workspace.quality.name} does not describe exactly the patches of {workspace.patches.name}")
     made = [workspace.root / item.path for item in manifest.outputs if item.path.startswith("shards/")]
     held: list[str] = []
-    for folder in sorted(path.parent for path in made if path.name == shards.MANIFEST_FILE):
+    series = workspace.shards(SERIES_FORMAT)
+    if series / shards.MANIFEST_FILE in made:
+        findings += [*shards.verify_shard(series, advance), *check_series(table, workspace)]
+    for folder in sorted(path.parent for path in made if path.name == shards.MANIFEST_FILE and path.parent != series):
         with shards.open_shard(folder) as shard:
             held += shard.index["patch_id"].tolist()
         findings += shards.verify_shard(folder, advance)
@@ -215,7 +187,3 @@ def _scene_table(unit: str, workspace: Workspace) -> pd.DataFrame:
 def _shifts(units: Sequence[str], workspace: Workspace) -> list[Coregistration]:
     return [shift for unit in units for shift in read_record(workspace.part("quality", unit, ".json"), Coregistrations).scenes]
 
-
-def _kept(workspace: Workspace) -> gpd.GeoDataFrame:
-    table = catalog.read_patches(workspace.patches)
-    return table[table["kept"]].reset_index(drop=True)

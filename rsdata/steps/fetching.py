@@ -30,13 +30,16 @@ def fetch_inputs(
 
     A product that does not come is remembered with the reason, and ``find_scenes`` reports it; others go on.
 
-    Raises: DownloadError if land cover, countries or geoid do not come, or a pattern names nothing.
+    Raises: DownloadError if land cover, countries, geoid or climate zones do not come, or a pattern names nothing.
     """
     said = recipe.scenes
     if said is None:
         return []
     products = [each for each in (*said.sentinel2, *said.sentinel1) if as_url(each)]
-    layers = [recipe.labels.path, recipe.countries.path if recipe.countries else None, said.geoid]
+    climate = recipe.captions.climate
+    layers = [
+        recipe.labels.path, recipe.countries.path if recipe.countries else None, said.geoid, climate.raster if climate else None
+    ]  # fmt: skip
     wanted = [*products, *(each for each in layers if each and as_url(each))]
     if not wanted or is_offline():
         return []

@@ -19,11 +19,13 @@ from rsdata.records import (
 )
 from rsdata.scenes import remote
 from rsdata.sensors import REFERENCE_MAP, SENTINEL1, SENTINEL2
+from rsdata.steps.captioning import check_climate
 from rsdata.steps.correction import corrected_product
 from rsdata.steps.heights import fetch_heights, names_remote_heights, with_heights
 from rsdata.steps.inputs import locate_inputs
 from rsdata.steps.receipts import failure
 from rsdata.steps.scene import s1_processing
+from rsdata.steps.series import video_settings_of
 from rsdata.workspace import (
     Workspace,
     combined_sha256,
@@ -44,9 +46,13 @@ class Found:
 def find_scenes(recipe: Recipe, workspace: Workspace) -> Found:
     """Open every product's metadata and pair the two sensors; what cannot be opened is a failure, not the end.
 
-    Raises: SceneError if not one usable Sentinel-2 product is left and none failed; SplitError if the recipe's split cannot be.
+    Raises: SceneError if not one usable Sentinel-2 product is left and none failed; SplitError if the recipe's split cannot be;
+        CaptionError if its climate zones cannot be read.
     """
     splits.strategy_of(recipe.split)  # a wrong option is told before hours of work, not after
+    if recipe.series is not None:
+        video_settings_of(recipe.series)
+    check_climate(recipe, workspace)
     inputs = locate_inputs(recipe, workspace)
     limits = recipe.scenes
     max_gap_h, prefer, resample = (limits.max_s1_gap_h, limits.prefer_s1_orbit, limits.resample_sentinel1) if limits else (72, None, False)

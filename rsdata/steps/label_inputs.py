@@ -39,17 +39,24 @@ def boxes_of(grid: PatchGrid) -> np.ndarray:
 
 def with_own_tables(recipe: Recipe) -> tuple[Recipe, dict[str, bytes]]:
     """A recipe whose tables lie beside it, and those tables by name, so that a dataset can be read without its maker's files."""
-    said = recipe.labels
     tables: dict[str, bytes] = {}
+
+    def beside(key: str, named: str) -> str:
+        path = Path(recipe.absolute(named))
+        content = path.read_bytes()
+        name = path.name if tables.get(path.name, content) == content else f"{key}-{path.name}"
+        tables[name] = content
+        return name
+
+    said, texts = recipe.labels, recipe.captions
     for key in ("nomenclature", "codes", "conversion"):
         named = getattr(said, key)
         if named is not None and named.endswith(".csv"):
-            path = Path(recipe.absolute(named))
-            content = path.read_bytes()
-            name = path.name if tables.get(path.name, content) == content else f"{key}-{path.name}"
-            tables[name] = content
-            said = said.model_copy(update={key: name})
-    return recipe.model_copy(update={"labels": said}), tables
+            said = said.model_copy(update={key: beside(key, named)})
+    if texts.climate is not None and texts.climate.classes is not None:
+        climate = texts.climate.model_copy(update={"classes": beside("climate", texts.climate.classes)})
+        texts = texts.model_copy(update={"climate": climate})
+    return recipe.model_copy(update={"labels": said, "captions": texts}), tables
 
 
 def label_files(unit: str, recipe: Recipe, workspace: Workspace) -> list[Path]:

@@ -8,6 +8,7 @@ from rsdata.sensors.sentinel2 import QUANTIFICATION
 
 RGB = ("B04", "B03", "B02")
 RGB_REFLECTANCE = 0.25  # reflectance shown as white
+S1_DB = (-22.0, -2.0)  # backscatter shown as black and as white
 
 
 def natural_colours(bands: Mapping[str, np.ndarray], offsets: Mapping[str, float]) -> np.ndarray:

@@ -10,18 +10,21 @@ import pandas as pd
 from rsdata import catalog, shards
 from rsdata.recipe import Recipe
 from rsdata.records import (
-    CaptionRow,
     Manifest,
     PatchId,
     PatchMeasures,
     SplitAudit,
+    TextReport,
+    TextRow,
     TrainingReport,
 )
 from rsdata.steps.label_inputs import nomenclature_of
 from rsdata.steps.measuring import dropped_examples
 from rsdata.steps.packing import shard_of_scene
-from rsdata.steps.pictures import RGB, as_picture, natural_colours
+from rsdata.steps.pictures import RGB, S1_DB, as_picture, natural_colours
 from rsdata.steps.receipts import Outcome, once, read_pair
+from rsdata.steps.strips import series_summary
+from rsdata.steps.training import read_results, result_files
 from rsdata.workspace import (
     Workspace,
     file_sha256,
@@ -30,18 +33,17 @@ from rsdata.workspace import (
 )
 
 SAMPLES_PER_SPLIT = 8  # patches shown in the report
-S1_DB = (-22.0, -2.0)  # backscatter shown as black and as white
 
 
 def write_report(recipe: Recipe, workspace: Workspace) -> Outcome:
     """Draw the dataset on one page: map, balance, samples, audit, drops, and the scores of the recipe's model."""
-    model = recipe.training.model if recipe.training else ""
-    metrics = workspace.metrics(model)
+    metrics = workspace.metrics(recipe.training.label if recipe.training else "")
     manifest = read_record(workspace.manifest, Manifest)
 
     def work() -> tuple[list[Path], dict[str, int]]:
         table = catalog.read_patches(workspace.patches)
-        texts = catalog.read_table(workspace.texts, CaptionRow)
+        texts = catalog.read_table(workspace.texts, TextRow, ["patch_id", "category", "output"])
+        texts = texts[texts["category"] == "caption"]
         nomenclature = nomenclature_of(recipe)
         with writing(workspace.report) as aside:
             catalog.write_report(
@@ -51,15 +53,18 @@ def write_report(recipe: Recipe, workspace: Workspace) -> Outcome:
                 patches=table,
                 classes=list(nomenclature.classes),
                 audit=read_record(workspace.audit, SplitAudit),
-                captions=dict(zip(texts["patch_id"], texts["text"], strict=True)),
+                captions=dict(zip(texts["patch_id"], texts["output"], strict=True)),
                 samples=_samples(table, recipe, workspace),
                 measures=catalog.read_table(workspace.quality, PatchMeasures),
                 dropped_examples=dropped_examples(table, workspace),
+                series=series_summary(recipe, workspace),
                 code_colors=nomenclature.code_colors,
                 code_names=nomenclature.code_names,
                 coregistration=manifest.coregistration,
+                texts=read_record(workspace.text_report, TextReport) if workspace.text_report.exists() else None,
                 failures=manifest.failures,
-                training=read_record(metrics, TrainingReport) if metrics.exists() else None,
+                training=(training := read_record(metrics, TrainingReport) if metrics.exists() else None),
+                results=read_results(workspace, training) if training is not None else [],
                 provenance={
                     "Recipe": f"{manifest.name} ({manifest.recipe_sha256[:12]})",
                     "Made with": f"rsdata {manifest.rsdata_version}",
@@ -70,6 +75,8 @@ def write_report(recipe: Recipe, workspace: Workspace) -> Outcome:
         return [workspace.report], {"samples": SAMPLES_PER_SPLIT * 3}
 
     key = {"manifest": file_sha256(workspace.manifest), "metrics": file_sha256(metrics) if metrics.exists() else ""}
+    key |= {"text report": file_sha256(workspace.text_report)} if workspace.text_report.exists() else {}
+    key |= {f"results {path.parent.name}": file_sha256(path) for path in result_files(workspace)}
     return once("report", "all", workspace, key, work)
 
 

@@ -24,7 +24,9 @@ from rsdata.records import (
     s1_patch_id,
 )
 from rsdata.sensors import REFERENCE_MAP, SENTINEL1, SENTINEL2
+from rsdata.sensors.sentinel2 import SCL_GSD_M
 from rsdata.steps import measuring
+from rsdata.steps.frames import scl_key, usable, write_frames
 from rsdata.steps.heights import with_heights
 from rsdata.steps.inputs import locate_inputs
 from rsdata.steps.label_inputs import area_of, boxes_of, label_files, nomenclature_of
@@ -112,7 +114,7 @@ def label_scene(unit: str, recipe: Recipe, workspace: Workspace) -> Outcome:
 
 
 def assess_scene(unit: str, recipe: Recipe, workspace: Workspace, threads: int = 1) -> Outcome:
-    """Decode a scene once: judge each patch, and set aside the pixels of those that are kept.
+    """Decode a scene once: judge each patch, and set aside the pixels of those that are kept or may enter a time series.
 
     Args:
         threads: bands decoded at a time.
@@ -160,7 +162,7 @@ def assess_scene(unit: str, recipe: Recipe, workspace: Workspace, threads: int =
         table["s1_time_gap_h"] = [match.time_gap_h if match else None for match in backscatter.chosen]
         layers[REFERENCE_MAP.name] = np.load(workspace.part("labels", unit, ".npy"), mmap_mode="r")
         with writing_folder(pixels_path) as aside:
-            data_file = shards.write_part(aside, _patch_values(table, grid, layers, backscatter)).name
+            data_file = shards.write_part(aside, _patch_values(table[table["kept"]], grid, layers, backscatter)).name
         with writing(table_path) as aside:
             catalog.write_rows(aside, table[list(PatchQuality.model_fields)], PatchQuality)
         with writing(measures_path) as aside:
@@ -168,8 +170,11 @@ def assess_scene(unit: str, recipe: Recipe, workspace: Workspace, threads: int =
         with writing(pictures_path) as aside:
             measuring.write_pictures(aside, table, grid, layers, pair.s2.offsets)
         write_record(shifts_path, Coregistrations(scenes=backscatter.shifts))
+        outputs = [table_path, measures_path, pictures_path, shifts_path, pixels_path / data_file]
+        if recipe.series is not None:
+            outputs.append(_write_frames(unit, table, grid, layers, backscatter, workspace))
         reasons = table["drop_reason"].dropna().value_counts()
-        return [table_path, measures_path, pictures_path, shifts_path, pixels_path / data_file], {
+        return outputs, {
             "kept": int(table["kept"].sum()),
             **{str(k): int(v) for k, v in reasons.items()},
         }
@@ -181,6 +186,7 @@ def assess_scene(unit: str, recipe: Recipe, workspace: Workspace, threads: int =
         "max_unlabeled_fraction": str(recipe.labels.max_unlabeled_fraction),
         "require_s1": str(require_s1),
         "s1 processing": _s1_processing_key(read_pair(unit, workspace), recipe, workspace),
+        **({"frames": "set aside"} if recipe.series is not None else {}),
     }
     return once("quality", unit, workspace, key, work)
 
@@ -272,9 +278,9 @@ def _read_s1(pair: ScenePair, grid: PatchGrid, optical: np.ndarray, processing: 
 def _patch_values(
     table: pd.DataFrame, grid: PatchGrid, layers: Mapping[str, np.ndarray], backscatter: _Backscatter
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Key to bands of every kept patch, as views into the scene's rasters."""
+    """Key to bands of the patches of a table, indexed in the grid's order, as views into the scene's rasters."""
     values: dict[str, dict[str, np.ndarray]] = {}
-    for index, patch_id in table.loc[table["kept"], "patch_id"].items():
+    for index, patch_id in table["patch_id"].items():
         patch = PatchId.parse(patch_id)
         windows = {gsd_m: grid.window(patch.col, patch.row, gsd_m) for gsd_m in (10, 20, 60)}
         values[patch_id] = {band.name: layers[band.name][windows[band.gsd_m]] for band in SENTINEL2.bands}
@@ -283,6 +289,18 @@ def _patch_values(
         if match is not None and bands is not None:
             values[s1_patch_id(match.scene.scene_id, patch)] = bands
     return values
+
+
+def _write_frames(
+    unit: str, table: pd.DataFrame, grid: PatchGrid, layers: Mapping[str, np.ndarray], backscatter: _Backscatter, workspace: Workspace
+) -> Path:
+    """Set aside what a time series may need beyond the kept patches: the others' pixels, and the classification under all."""
+    table = table[usable(table)]
+    values = _patch_values(table[~table["kept"]], grid, layers, backscatter)
+    for patch_id in table["patch_id"]:
+        patch = PatchId.parse(patch_id)
+        values[scl_key(patch_id)] = {"SCL": layers["SCL"][grid.window(patch.col, patch.row, SCL_GSD_M)]}
+    return write_frames(unit, values, workspace)
 
 
 def _countries(table: pd.DataFrame, countries: Countries | None) -> list[str | None]:
