@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from suites import CLASS_NAMES, facts
 
-from rsdata.captions import MapClasses, TemplateCaptioner, check_caption, facts_of
+from rsdata.captions import MapClasses, TemplateCaptioner, check_caption, climate_names, facts_of
 from rsdata.captions.check import FindingKind, findings_of
 from rsdata.labels import load_nomenclature
 from rsdata.testing.mutations import known_facts, measure, template_lies
@@ -229,6 +229,13 @@ def test_the_own_country_need_not_be_on_the_list():
 
 def test_radar_is_not_claimed_without_sentinel_1():
     assert findings("Seen by radar.", facts({"Pastures": 1.0}, sensors=["s2"])) == ["speaks of Sentinel-1, which did not see this patch"]
+
+
+@pytest.mark.parametrize("name", filter(None, climate_names().values()))
+def test_every_climate_zone_can_be_named_though_its_name_holds_words_for_land(name):
+    about = facts({"Pastures": 1.0}, climate=name)
+    assert findings(f"The climate is {name}.", about) == []
+    assert findings(f"The climate is {name}.", facts({"Pastures": 1.0})) != []
 
 
 def test_a_climate_is_wrong_if_none_is_known():

@@ -192,8 +192,9 @@ def tokens(
             found.append(Token(kind, text[start:end].strip(), start, end, value))
             rest = rest[:start] + "\x00" * (end - start) + rest[end:]
 
+    take("climate", _own_climate(rest, own_climate))  # first, as a zone's name may hold a word for a class, such as desert
     take("class", class_reader(tuple(dict.fromkeys(class_names))).find(rest))
-    take("climate", _climates(rest, own_climate))
+    take("climate", _climates(rest))
     take("country", _country_reader(tuple(countries), own_country or "").find(rest))
     take("degrees", _spans(_DEGREES, rest, _coordinate))
     for pattern in _DATES:
@@ -290,11 +291,17 @@ def _wheres(rest: str) -> Iterator[tuple[int, int, Where]]:
 _EDGES = {"edge", "border", "boundary", "margin", "fringe"}
 
 
-def _climates(rest: str, own: str | None) -> Iterator[tuple[int, int, tuple[str, ...]]]:
-    """Climates named: the patch's own name in full, a Köppen-Geiger symbol, or a word for several of them."""
+def _own_climate(rest: str, own: str | None) -> Iterator[tuple[int, int, tuple[str, ...]]]:
+    """The name of the patch's own climate in full."""
+    if own:
+        for match in re.finditer(rf"(?<!\w){re.escape(own)}(?!\w)", rest, re.IGNORECASE):
+            yield match.start(), match.end(), ()
+
+
+def _climates(rest: str) -> Iterator[tuple[int, int, tuple[str, ...]]]:
+    """Other climates named: a Köppen-Geiger symbol, or a word for several of them."""
     taken: list[tuple[int, int]] = []
-    own_name = [(re.compile(rf"(?<!\w){re.escape(own)}(?!\w)", re.IGNORECASE), ())] if own else []
-    for pattern, symbols in (*own_name, (_SYMBOL, ("symbol",)), *climate_words()):
+    for pattern, symbols in ((_SYMBOL, ("symbol",)), *climate_words()):
         for match in pattern.finditer(rest):
             if not any(match.start() < end and start < match.end() for start, end in taken):
                 taken.append(match.span())
