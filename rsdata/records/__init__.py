@@ -91,6 +91,7 @@ from rsdata.records.training import (
     ClassScore,
     EpochLog,
     MultilabelScores,
+    ProbeReport,
     RecallAt,
     RegressionScores,
     ResultRow,
@@ -108,7 +109,7 @@ RECORDS: tuple[type[Record], ...] = (
     Sentinel2Scene, Sentinel1Scene, ScenePair, PatchRow, PatchMeasures, PatchFacts, TextRow, ShardManifest, ShardIndexRow,
     Receipt, Failure, Correction, Quarantine, RemoteProduct, Download, RemoteInput, Coregistrations, SplitAudit, SplitInfo,
     Manifest, TrainingReport, VideoHeader, CubeRow, CubeFrame, ModelCaption, TextReport,
-    SubsetInfo, NoisyLabelsRow, SubsetRow, ClientRow, PruneRow,
+    SubsetInfo, NoisyLabelsRow, SubsetRow, ClientRow, PruneRow, ProbeReport,
 )  # fmt: skip
 
 
@@ -193,6 +194,7 @@ __all__ = [
     "PixelBox",
     "PixelPoint",
     "Position",
+    "ProbeReport",
     "ProductType",
     "PruneRow",
     "Quarantine",

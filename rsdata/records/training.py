@@ -135,6 +135,16 @@ class TrainingRun(Record):
     test: Scores | None
 
 
+class ProbeReport(Record):
+    """How well a logistic regression per class does on features of a network that stays as it is."""
+
+    features: int = Field(description="numbers per patch")
+    train_patches: int
+    validation_patches: int
+    costs: dict[str, float | None] = Field(description="C of each class, chosen on validation; none where all or no train patches have it")
+    test: MultilabelScores
+
+
 class BaselineScores(Record):
     """What a model that looks at no pixel, or at no more than their means, scores on the same split."""
 

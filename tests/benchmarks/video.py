@@ -29,7 +29,7 @@ from video_cubes import Cube
 from rsdata.shards.video import Clip, VideoSettings, encode
 
 RATES = (0.25, 0.5, 1.0, 2.0)  # bits per pixel and band
-STEPS = (28.0, 40.0, 56.0, 80.0, 113.0, 160.0, 226.0, 320.0, 450.0, 640.0, 900.0, 1300.0)
+STEPS = (20.0, 28.0, 40.0, 56.0, 80.0, 113.0, 160.0, 226.0, 320.0, 450.0, 640.0, 900.0, 1300.0)
 CRFS = {"x265": (0.0, 2.0, 5.0, 9.0, 14.0, 20.0, 27.0), "vp9": (2.0, 4.0, 6.0, 8.0, 12.0, 20.0, 30.0, 40.0)}
 # Gain in dB that is asked for at 1 and 2 bits: all bytes against files, and packets against packets. Below, never worse.
 GAINS = {"nine": (3.0, 2.4), "twelve": (3.0, 2.4), "four": (1.5, 0.6), "rgb": (0.0, 0.0), "ndvi": (0.0, 0.0)}

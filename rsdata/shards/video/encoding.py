@@ -20,9 +20,7 @@ from rsdata.shards.video.settings import VideoSettings, can_hold, check_cube
 _STILL_PX = 128 * 128  # smaller frames are stacked until a still has as many pixels: tiny stills code poorly
 
 
-def encode(
-    cube: np.ndarray, settings: VideoSettings, bands: Sequence[str] | None = None, valid: np.ndarray | None = None
-) -> bytes:
+def encode(cube: np.ndarray, settings: VideoSettings, bands: Sequence[str] | None = None, valid: np.ndarray | None = None) -> bytes:
     """Code a cube (time, band, y, x), and return it only once it decodes as promised.
 
     NaN, infinities and the no-data value come back as they were, in every mode. Negative zero and the payload of NaN
@@ -40,9 +38,7 @@ def encode(
     names = [str(number) for number in range(cube.shape[1] if cube.ndim == 4 else 0)] if bands is None else list(bands)
     check_cube(cube, names)
     if valid is not None and (valid.dtype != bool or valid.shape != (len(cube), *cube.shape[2:])):
-        raise ShardError(
-            f"validity is {valid.dtype} {valid.shape}; a cube of {cube.shape} needs bool (time, y, x)", shape=valid.shape
-        )
+        raise ShardError(f"validity is {valid.dtype} {valid.shape}; a cube of {cube.shape} needs bool (time, y, x)", shape=valid.shape)
     cube = np.ascontiguousarray(cube)
     if (nodata := _nodata(settings)) is not None and not can_hold(cube.dtype, nodata):
         raise ShardError(f"samples of {cube.dtype} cannot hold the no-data value {nodata:g}; name another or none", nodata=nodata)
