@@ -6,11 +6,14 @@ OUT ?= demo-out
 # torch to install. With an NVIDIA GPU take the registry's own build; without one only a CPU build will do,
 # as the other brings gigabytes of CUDA packages. Choose another with TORCH="torch==…".
 TORCH_VERSION := 2.13.0
+# The torchvision that was built with it, for networks of timm and segmentation-models-pytorch. Any other cannot be imported, and then
+# neither can torchmetrics, so where none fits it lies aside, for tests alone (tests/torchvision_aside.py).
+TORCHVISION_VERSION := 0.28.0
 HAS_GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo yes)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help install demo test lint format schemas docs bench-tile bench-splits bench-terrain bench-feeding bench-labels bench-shards bench-video bench-video-training fuzz-video check-texts check-training clean
+.PHONY: help install demo test lint format schemas docs bench-tile bench-splits bench-terrain bench-feeding bench-labels bench-shards bench-video bench-video-training fuzz-video check-texts check-training bench-models clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +32,18 @@ else
 	$(PIP) install --progress-bar off "torch==$(TORCH_VERSION)"
 endif
 	$(PIP) freeze | grep -i '^torch==' > $(VENV)/torch.txt
-	$(PIP) install --progress-bar off -q -c .ci/constraints.txt -c $(VENV)/torch.txt -e ".[train,s1,download,video,llm,score,dev]"
+	$(PIP) install --progress-bar off -q -c .ci/constraints.txt -c $(VENV)/torch.txt -e ".[train,s1,download,video,llm,score,dev]" huggingface-hub
+	$(PIP) install --progress-bar off -q --no-deps -c .ci/constraints.txt segmentation-models-pytorch timm  # they would bring a torchvision
+ifdef TORCH
+	$(PIP) install --progress-bar off -q -c $(VENV)/torch.txt torchvision || true
+else ifeq ($(HAS_GPU)$(shell uname -s),Linux)
+	$(PIP) install --progress-bar off -q -c $(VENV)/torch.txt "torchvision==$(TORCHVISION_VERSION)+cpu" 2>/dev/null \
+	  || $(PIP) install --progress-bar off -q --retries 0 -c $(VENV)/torch.txt --index-url $(CPU_INDEX) "torchvision==$(TORCHVISION_VERSION)" || true
+else
+	$(PIP) install --progress-bar off -q -c $(VENV)/torch.txt "torchvision==$(TORCHVISION_VERSION)" || true
+endif
+	$(BIN)/python -c "import torchvision" 2>/dev/null || { $(PIP) uninstall -q -y torchvision; \
+	  $(PIP) install --progress-bar off -q --no-deps --upgrade --target $(VENV)/torchvision-aside "torchvision==$(TORCHVISION_VERSION)" || true; }
 	@touch $@
 
 demo: install ## Build the demonstration dataset, train on it, and name the report to open
@@ -96,6 +110,9 @@ check-texts: install ## Try texts at full size: facts, every answer, the check, 
 	$(BIN)/python tests/benchmarks/mutations.py
 	$(PIP) install --progress-bar off -q -c .ci/constraints.txt -c $(VENV)/torch.txt -e ".[serve]"
 	$(BIN)/python tests/benchmarks/chat.py --transformers
+
+bench-models: install ## Print parameters and the cost of a training step on one core for every model
+	$(BIN)/python tests/benchmarks/models.py
 
 clean: ## Remove the virtual environment and everything that was built
 	rm -rf $(VENV) $(OUT) site build *.egg-info

@@ -4,16 +4,13 @@ Tasks run steps in worker processes (or on a Dask cluster) and pass only records
 be used is set down as a failure and does not stop the others.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
+from multiprocessing import get_context
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from prefect import flow, task
@@ -24,11 +21,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from rsdata import steps
 from rsdata.errors import BuildFailed, RecipeError, RsdataError, WorkspaceError
 from rsdata.recipe import Recipe, load_recipe
+from rsdata.steps.processes import end_with_parent
 from rsdata.workspace import Workspace
 
 INPUT_STAGES = ("correct",)
 SCENE_STAGES = ("scenes", "patches", "labels", "quality")
-DATASET_STAGES = ("splits", "captions", "shards", "catalog", "training", "report")
+DATASET_STAGES = ("splits", "captions", "shards", "series", "catalog", "training", "report")
 
 
 @dataclass(frozen=True)
@@ -101,13 +99,14 @@ def build_dataset(recipe_path: Path, root: Path, workers: int = 1, dask: str | N
 
     for stage, step in {
         "splits": lambda: steps.assign_splits(units, recipe, workspace),
-        "captions": lambda: steps.caption_patches(recipe, workspace),
+        "captions": lambda: steps.caption_patches(recipe, workspace, _counter(tell, "captions", "captions"), workers=workers),
         "shards": lambda: steps.pack_shards(units, recipe, workspace, _counter(tell, "shards", "entries")),
+        "series": lambda: steps.make_series(units, recipe, workspace, workers, _counter(tell, "series", "places", every=100)),
         "catalog": lambda: steps.write_manifest(units, failures, recipe, workspace),
         "training": lambda: recipe.training and steps.train_baseline(recipe, workspace, recipe.training),
         "report": lambda: steps.write_report(recipe, workspace),
     }.items():
-        if stage in wanted and not (stage == "training" and recipe.training is None):
+        if stage in wanted and not (stage in ("series", "training") and getattr(recipe, stage) is None):
             tell(Event(stage, total=1))
             _tell(tell, _dataset_task(stage)(step))
     if failures:
@@ -204,12 +203,5 @@ def _executor(workers: int, at_once: int, dask: str | None) -> Iterator[tuple[Ex
         with ThreadPoolExecutor(max_workers=1) as pool:
             yield pool, threads
         return
-    with ProcessPoolExecutor(max_workers=at_once, mp_context=get_context("spawn"), initializer=_die_with_parent) as processes:
+    with ProcessPoolExecutor(max_workers=at_once, mp_context=get_context("spawn"), initializer=end_with_parent) as processes:
         yield processes, threads
-
-
-def _die_with_parent() -> None:
-    """End this worker if the build is killed; it would wait for work forever otherwise."""
-    parent = parent_process()
-    if parent is not None:
-        Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()

@@ -7,6 +7,7 @@
     ├── GridError (ValueError)        a tile or patch that cannot lie where it says
     ├── LabelError (ValueError)       label polygons, codes or countries that cannot be used
     ├── SplitError (ValueError)       a split that cannot be assigned or audited
+    ├── SubsetError (ValueError)      a subset, noise or partition that a table cannot give
     ├── CaptionError (ValueError)     a caption that its facts do not support
     ├── ShardError (ValueError)       a shard that is damaged, incomplete or of another layout
     ├── CatalogError (ValueError)     a table that is not what its schema says
@@ -50,6 +51,10 @@ class LabelError(RsdataError, ValueError):
 
 class SplitError(RsdataError, ValueError):
     """A split cannot be assigned or audited."""
+
+
+class SubsetError(RsdataError, ValueError):
+    """A subset, label noise or partition that a table of patches or of embeddings cannot give."""
 
 
 class CaptionError(RsdataError, ValueError):

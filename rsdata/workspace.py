@@ -72,6 +72,19 @@ class Workspace:
     def texts(self) -> Path:
         return self.root / "texts.parquet"
 
+    # What a language model answered, what became of each of its captions, and of all of them
+    @property
+    def answers(self) -> Path:
+        return self.root / "captions" / "answers.sqlite"
+
+    @property
+    def model_captions(self) -> Path:
+        return self.root / "captions" / "outcomes.parquet"
+
+    @property
+    def text_report(self) -> Path:
+        return self.root / "catalog" / "text-report.json"
+
     @property
     def report(self) -> Path:
         return self.root / "report" / "index.html"

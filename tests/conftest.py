@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from torchvision_aside import make_loadable
 
 from rsdata import steps
 from rsdata.grid import Tile
@@ -27,6 +28,15 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real data is not here: no folder {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def torchvision() -> None:
+    """For tests of networks from other libraries, which import torchvision; they are skipped where one of them is absent."""
+    pytest.importorskip("torch")
+    make_loadable()
+    for name in ("torchvision", "timm", "segmentation_models_pytorch"):
+        pytest.importorskip(name, reason=f"{name} is not installed; see the extra `models`")
 
 
 def random_bands(side_px: int = 240, seed: int = 0) -> dict[str, np.ndarray]:

@@ -4,9 +4,12 @@ class TestFrame(SplitStrategyTests):
     strategy = "frame"
 """
 
+import dataclasses
 import itertools
+import math
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,14 +22,17 @@ import rasterio
 import shapely
 from affine import Affine
 
-from rsdata.captions import captioner_for, check_caption, facts_digest
-from rsdata.errors import LabelError, ShardError, SplitError
+from rsdata.captions import MapClasses, Surroundings, captioner_for, check_caption, facts_digest, facts_of, open_engine
+from rsdata.errors import LabelError, ShardError, SplitError, TrainingError
 from rsdata.labels import Area, LabelLayer, label_source, load_nomenclature
-from rsdata.recipe import Captions, Labels, SplitPart
-from rsdata.records import SEASONS, SPLITS, ClassShare, PatchFacts
+from rsdata.recipe import Captions, Labels, SplitPart, Training
+from rsdata.records import SEASONS, SPLITS, PatchFacts
 from rsdata.shards import compression_of, open_shard, repack, verify_shard
 from rsdata.shards.reading import BatchPlan
 from rsdata.splits import STRATEGIES, assign, divide, strategy_of
+from rsdata.subsets import PARTITIONS, Patches, Settings
+from rsdata.subsets import divide as divide_clients
+from rsdata.testing.reference_maps import NOMENCLATURE, map_row, reference_map
 
 SCENES = (
     "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP",
@@ -118,14 +124,64 @@ class SplitStrategyTests:
             strategy_of(wrong)
 
 
-def facts(classes: dict[str, float], **changes: object) -> PatchFacts:
-    """Facts of a made-up patch: classes and their shares, in summer 2017 in Austria unless said otherwise."""
-    shares = [ClassShare(name=name, share=share) for name, share in sorted(classes.items(), key=lambda pair: (-pair[1], pair[0]))]
+def facts(classes: dict[str, float], year: int = 2017, month: int = 6, **changes: object) -> PatchFacts:
+    """Facts of a made-up patch: classes and their shares, in summer 2017 in Austria unless said otherwise; nothing of regions."""
+    shares = [
+        {
+            "name": name, "share": share, "area_m2": share * 1_440_000, "decile": max(1, math.ceil(10 * share)), "regions": 1,
+            "dominance": "primary" if share > 0.25 else "secondary" if share >= 0.05 else "marginal",
+        }
+        for name, share in sorted(classes.items(), key=lambda pair: (-pair[1], pair[0]))
+    ]  # fmt: skip
     values: dict[str, object] = {
-        "patch_id": f"{SCENES[0]}_26_57", "classes": shares, "season": "summer", "country": "Austria",
-        "year": 2017, "month": 6, "sensors": ["s2", "s1"],
+        "patch_id": f"{SCENES[0]}_26_57", "s1_name": None, "split": "train", "classes": shares,
+        "unlabeled_fraction": max(0.0, 1 - math.fsum(classes.values())), "regions": [], "adjacent": [],
+        "diversity": abs(math.fsum(-share * math.log(share) for share in classes.values())),
+        "season": "summer", "datetime": datetime(year, month, 13, 10, 10, 31, tzinfo=UTC), "country": "Austria", "climate": None,
+        "longitude": 13.7, "latitude": 48.2, "sensors": ["s2", "s1"],
     }  # fmt: skip
     return PatchFacts.model_validate(values | changes)
+
+
+class PartitionTests:
+    """What holds for every way to deal out patches to clients."""
+
+    partition: str
+    draws_lots = True  # whether another seed gives another partition
+    clients: ClassVar[int | None] = 3
+
+    @pytest.fixture
+    def table(self) -> pd.DataFrame:
+        """240 patches on two tiles and four dates, in two countries, with one to three of five classes; every tenth has none."""
+        random = np.random.default_rng(5)
+        rows = []
+        for number in range(240):
+            scene = f"S2A_MSIL2A_2017{(1, 4, 7, 10)[number % 4]:02d}13T101031_N9999_R022_T{('33UUP', '33UVP')[number % 2]}"
+            count = 0 if number % 10 == 9 else 1 + int(random.integers(3))
+            labels = sorted(str(each) for each in random.choice(CLASS_NAMES[:5], count, replace=False, p=[0.4, 0.3, 0.2, 0.05, 0.05]))
+            rows.append((f"{scene}_{number // 4:02d}_00", labels, ("Austria", "Belgium", "Kosovo")[number % 3], "train"))
+        return pd.DataFrame(rows, columns=["patch_id", "labels", "country", "split"])
+
+    def deal(self, table: pd.DataFrame, seed: int = 0, **settings: object) -> dict[str, str]:
+        patches = Patches.of(table)
+        found = divide_clients(patches, self.partition, Settings(**({"clients": self.clients} | settings)), seed)
+        assert set(found.sensors) == set(found.client)
+        return dict(zip(patches.ids, found.client, strict=True))
+
+    def test_every_patch_has_one_client_and_no_client_is_empty(self, table):
+        found = self.deal(table)
+        assert sorted(found) == sorted(table["patch_id"])
+        assert len(set(found.values())) == (self.clients or len(set(found.values())))
+
+    def test_the_order_of_rows_decides_nothing(self, table):
+        assert self.deal(table) == self.deal(table.sample(frac=1, random_state=1))
+
+    def test_another_seed_gives_another_partition_only_where_lots_are_drawn(self, table):
+        assert self.deal(table) == self.deal(table)
+        assert (self.deal(table) != self.deal(table, seed=1)) == self.draws_lots
+
+    def test_it_is_among_the_short_names(self):
+        assert self.partition in PARTITIONS
 
 
 class CaptionerTests:
@@ -164,11 +220,10 @@ class CaptionerTests:
             text = captioner.caption(each)
             assert check_caption(text, each, CLASS_NAMES) == [], text
 
-    def test_the_largest_class_and_the_season_are_always_named(self, captioner):
-        for each in self.many_facts():
-            text = captioner.caption(each).lower()
-            assert each.classes[0].name.lower() in text
-            assert each.season in text
+    def test_the_largest_class_is_always_named_and_the_season_at_times(self, captioner):
+        texts = [(each, captioner.caption(each).lower()) for each in self.many_facts()]
+        assert all(each.classes[0].name.lower() in text for each, text in texts)
+        assert 0.3 < sum(each.season in text for each, text in texts) / len(texts) < 0.7
 
     def test_a_caption_is_one_line_of_whole_sentences(self, captioner):
         for each in self.many_facts():
@@ -186,6 +241,48 @@ class CaptionerTests:
     def test_a_patch_without_any_class_still_gets_a_caption(self, captioner):
         nothing = facts({})
         assert check_caption(captioner.caption(nothing), nothing, CLASS_NAMES) == []
+
+
+class CaptionEngineTests:
+    """What holds for every engine that captions many patches at once."""
+
+    def part(self) -> Captions:
+        raise NotImplementedError
+
+    def facts(self) -> list[PatchFacts]:
+        classes = MapClasses.of(load_nomenclature(NOMENCLATURE).classes)
+        return [facts_of(map_row(number), reference_map(number), classes) for number in range(10)]
+
+    @pytest.fixture
+    def around(self, tmp_path) -> Surroundings:
+        return Surroundings(CLASS_NAMES, answers=tmp_path / "answers.sqlite")
+
+    def test_each_patch_gets_one_supported_caption_in_order(self, around):
+        many, done = self.facts(), []
+        with open_engine(self.part(), dataclasses.replace(around, advance=done.append)) as engine:
+            rows = engine.captions(many)
+        assert [row.patch_id for row in rows] == [each.patch_id for each in many]
+        assert len({row.row_id for row in rows}) == len(rows) == sum(done)
+        for row, each in zip(rows, many, strict=True):
+            assert (row.category, row.type, row.checked, row.facts_digest) == ("caption", "caption", True, facts_digest(each))
+            assert check_caption(row.output, each, CLASS_NAMES) == [], row.output
+
+    def test_portions_make_no_difference(self, around):
+        many = self.facts()
+        with open_engine(self.part(), around) as engine:
+            whole = engine.captions(many)
+            assert [*engine.captions(many[:3]), *engine.captions(many[3:])] == whole
+
+    def test_the_report_is_of_all_captions_and_only_models_have_one(self, around):
+        with open_engine(self.part(), around) as engine:
+            rows = engine.captions(self.facts())
+            report, outcomes = engine.report(), engine.outcomes
+        if report is None:
+            assert outcomes == []
+            assert {row.model for row in rows} == {None}
+            return
+        assert report.captions == len(rows) == len(outcomes)
+        assert report.fallen_back == sum(row.model is None for row in rows) == sum(each.outcome == "template" for each in outcomes)
 
 
 GROUND = Area(32633, 500_000, 5_300_000, 502_400, 5_302_400)  # what test layers cover: one class in the west, one in the east
@@ -375,3 +472,280 @@ class ShardFormatTests:
             assert any(name in finding for finding in verify_shard(shard))
             (shard / name).write_bytes(content)
         assert verify_shard(shard) == []
+
+
+class TaskTests:
+    """What holds for every task that can be learned; a member says what it is asked to learn from the shard ``task_shard``."""
+
+    task: str
+    model = "small-cnn"
+    said: ClassVar[dict[str, object]] = {}  # options beside task and model
+    bands: ClassVar[tuple[str, ...]] = ("B02", "B11", "VV")
+
+    def table(self, shard, folder: Path) -> Path | None:
+        """What the option ``table`` names."""
+        return None
+
+    def study(self, shard, folder: Path, **changes: object):
+        from rsdata.training.protocol import Study
+        from rsdata.training.ranks import Ranks
+
+        said = {"task": self.task, "model": self.model, "input_px": 24, "bands": list(self.bands), **self.said, **changes}
+        return Study(shard, Training.model_validate(said), self.table(shard, folder), Ranks())
+
+    @pytest.fixture
+    def made(self, task_shard, tmp_path):
+        """The study, a network, and one batch of the train split as it lies."""
+        import torch
+
+        from rsdata.training.checkpoint import build_network
+
+        study = self.study(task_shard, tmp_path)
+        torch.manual_seed(0)
+        network = build_network(self.model, study.task, study.normalisation.bands)
+        items = study.training.__getitems__(range(8))
+        return study, network, torch.stack([pixels for pixels, _ in items]), torch.stack([targets for _, targets in items])
+
+    def test_it_is_called_by_its_short_name(self, made):
+        from rsdata.training import TASKS
+
+        assert type(made[0].task) is TASKS[self.task]
+        assert made[0].task.name == self.task
+
+    def test_targets_of_a_batch_are_those_of_its_patches(self, task_shard, tmp_path):
+        import torch
+
+        training = self.study(task_shard, tmp_path).training
+        together = training.targets_of([3, 0, 7])
+        assert all(torch.equal(together[row].nan_to_num(-9), training[place][1].nan_to_num(-9)) for row, place in enumerate((3, 0, 7)))
+
+    def test_the_loss_is_a_mean_and_reaches_every_weight(self, made):
+        import torch
+
+        study, network, pixels, targets = made
+        answer = study.task.answer(network, pixels, targets)
+        loss = study.task.loss(answer, targets)
+        assert loss.shape == () and torch.isfinite(loss)
+        loss.backward()
+        assert all(weight.grad is not None and torch.isfinite(weight.grad).all() for weight in network.parameters())
+
+    def test_parts_of_a_batch_weigh_as_much_as_the_whole(self, made):
+        study, network, pixels, targets = made
+        if self.task == "retrieval":
+            pytest.skip("its loss compares the patches of a batch with each other")
+        network.eval()
+
+        def summed(part: slice) -> float:
+            of_part = targets[part]
+            return study.task.loss(study.task.answer(network, pixels[part], of_part), of_part).item() * study.task.weight(of_part)
+
+        assert summed(slice(0, 3)) + summed(slice(3, 8)) == pytest.approx(summed(slice(0, 8)), rel=1e-5)
+
+    def test_a_few_steps_lower_the_loss(self, made):
+        import torch
+
+        study, network, pixels, targets = made
+        optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+        losses = []
+        for _ in range(6):
+            loss = study.task.loss(study.task.answer(network, pixels, targets), targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses[-1] < losses[0]
+
+    def test_turned_patches_have_turned_targets(self, task_shard, tmp_path):
+        """The loss of a network that looks at single pixels does not change by turning image and map together."""
+        import torch
+
+        study = self.study(task_shard, tmp_path)
+        training = study.training
+        training.epoch = 3
+        turned = [training[index] for index in range(8)]
+        training.augment = False
+        plain = [training[index] for index in range(8)]
+        moved = [not torch.equal(a[0], b[0]) for a, b in zip(plain, turned, strict=True)]
+        assert any(moved) == study.task.turns_images
+        for (image, target), (turned_image, turned_target) in zip(plain, turned, strict=True):
+            if study.task.answers == "patch":
+                continue
+            pairs = torch.stack([image[0].flatten().double(), target.flatten().double().nan_to_num(-9)], dim=1)
+            turned_pairs = torch.stack([turned_image[0].flatten().double(), turned_target.flatten().double().nan_to_num(-9)], dim=1)
+            assert sorted(map(tuple, pairs.tolist())) == sorted(map(tuple, turned_pairs.tolist()))
+
+    def test_a_card_gives_the_task_back(self, made):
+        import json
+
+        task = made[0].task
+        assert type(task).from_card(json.loads(json.dumps(task.card()))) == task
+
+    def test_training_leaves_a_model_that_scores_as_reported(self, task_shard, tmp_path):
+        from rsdata.records import TrainingReport
+        from rsdata.training import CHECKPOINT_NAME, SilentProgress, load_checkpoint, run_folder, score, train_shard
+
+        said = {"task": self.task, "model": self.model, "bands": list(self.bands), **self.said}
+        table = self.table(task_shard, tmp_path)
+        options = Training.model_validate({"input_px": 24, "epochs": 1, "batch_size": 8, **said})
+        report = train_shard(task_shard, options, tmp_path / "out", SilentProgress(), table=table)
+        assert TrainingReport.model_validate_json(report.model_dump_json()) == report
+        assert report.baselines
+        assert {each.test.task for each in report.baselines} == {self.task}
+        again = score(load_checkpoint(run_folder(tmp_path / "out", 0) / CHECKPOINT_NAME), task_shard, "test", table)
+        assert again == report.runs[0].test
+        assert list(again.figures()) == list(report.test)
+
+    def test_predictions_are_one_row_per_patch(self, task_shard, tmp_path):
+        import torch
+
+        from rsdata.training.checkpoint import Checkpoint, ModelCard, build_network
+        from rsdata.training.writing import TABLE_NAME, write_predictions
+
+        study = self.study(task_shard, tmp_path)
+        torch.manual_seed(1)
+        network = build_network(self.model, study.task, study.normalisation.bands)
+        card = ModelCard(self.model, self.task, study.task.card(), study.normalisation, 24)
+        table = self.table(task_shard, tmp_path)
+        patches, maps = write_predictions(Checkpoint(card, study.task, network), task_shard, "test", tmp_path / "said", table=table)
+        rows = pd.read_parquet(tmp_path / "said" / TABLE_NAME)
+        assert rows["patch_id"].tolist() == study.test.patch_ids
+        assert patches == len(rows) and len(rows.columns) > 1
+        assert maps == len(list((tmp_path / "said").glob("maps/*.tif"))) == (len(rows) if study.task.answers == "pixel" else 0)
+
+    def test_a_network_of_the_other_kind_is_refused(self, task_shard, tmp_path):
+        other = "small-unet" if self.model == "small-cnn" else "small-cnn"
+        with pytest.raises(TrainingError, match=f"{other} gives one answer per .*; choose another model"):
+            self.study(task_shard, tmp_path, model=other)
+
+
+class ModelTests:
+    """What holds for every model; a new one is a class with its short name, its number of parameters, and the side it was published for.
+
+    Where weights do not matter, networks are made on the "meta" device, which knows shapes and computes nothing.
+    """
+
+    model: ClassVar[str]
+    parameters: ClassVar[int]  # for 3 bands and 1000 classes
+    published_px: ClassVar[int] = 224
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def its_library(cls, request):
+        from rsdata.training.models import MODELS
+
+        if MODELS[cls.model].extra == "models":
+            request.getfixturevalue("torchvision")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def network(cls, its_library):
+        return cls.drawn_network()
+
+    @classmethod
+    def drawn_network(cls):
+        """For 14 bands and 5 outputs, with random weights; ``sums`` is what they were at first."""
+        import torch
+
+        from rsdata.training.models import build_model
+
+        torch.manual_seed(3)
+        network = build_model(cls.model, 14, 5, side_px=cls.side_px())
+        network.sums = [weight.detach().double().sum().item() for weight in network.parameters()]
+        return network
+
+    @classmethod
+    def side_px(cls) -> int:
+        """As small as leaves batch normalisation more than one pixel at the coarsest scale of networks that come back from it."""
+        from rsdata.training.models import MODELS
+
+        return 64 if MODELS[cls.model].answers == "pixel" else 32
+
+    def answer_of(self, bands: int, side_px: int, outputs: int = 19):
+        import torch
+
+        from rsdata.training.models import build_model
+
+        with torch.device("meta"):
+            return build_model(self.model, bands, outputs, side_px=side_px).eval()(torch.zeros(2, bands, side_px, side_px))
+
+    def ground(self, side_px: int) -> tuple[int, ...]:
+        """Rows and columns of an answer."""
+        from rsdata.training.models import MODELS
+
+        return (side_px, side_px) if MODELS[self.model].answers == "pixel" else ()
+
+    def test_it_has_the_published_number_of_parameters(self):
+        import torch
+
+        from rsdata.training.models import build_model, count_parameters
+
+        with torch.device("meta"):
+            assert count_parameters(build_model(self.model, 3, 1000, side_px=self.published_px)) == self.parameters
+
+    @pytest.mark.parametrize("bands", [2, 12], ids=["s1", "s2"])
+    def test_any_number_of_bands_gives_one_logit_per_class(self, bands):
+        assert self.answer_of(bands, 120).shape == (2, 19, *self.ground(120))
+
+    def test_the_smallest_squares_that_it_names_are_taken(self):
+        from rsdata.training.models import MODELS
+
+        side_px = max(20, MODELS[self.model].least_px)
+        assert self.answer_of(1, side_px, 3).shape == (2, 3, *self.ground(side_px))
+
+    def test_smaller_squares_are_refused(self):
+        from rsdata.training.models import MODELS, build_model
+
+        least_px = MODELS[self.model].least_px
+        with pytest.raises(TrainingError, match=f"needs squares of at least {least_px} pixels a side and was asked for {least_px - 1}"):
+            build_model(self.model, 2, 3, side_px=least_px - 1)
+
+    def test_no_bands_or_no_classes_is_refused(self):
+        from rsdata.training.models import build_model
+
+        for bands, classes in ((0, 19), (12, 0)):
+            with pytest.raises(TrainingError, match="at least one of each"):
+                build_model(self.model, bands, classes)
+
+    def test_its_stem_takes_the_bands_and_its_head_gives_the_outputs(self, network):
+        from rsdata.training.models import MODELS
+
+        weights = network.state_dict()
+        assert weights[MODELS[self.model].stem].shape[1] == 14
+        head = {name: value for name, value in weights.items() if name.startswith(f"{MODELS[self.model].head}.")}
+        assert head and {len(value) for value in head.values()} == {5}
+
+    def test_features_are_what_the_last_layer_is_shown(self, network):
+        """For patches: its linear layer on the features is the answer."""
+        import torch
+
+        from rsdata.training.models import MODELS, features
+
+        network.eval()
+        pixels = torch.randn(3, 14, self.side_px(), self.side_px(), generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            found = features(self.model, network, pixels)
+            assert found.ndim == 2 and len(found) == 3 and torch.isfinite(found).all()
+            if MODELS[self.model].answers == "patch":
+                last = network.get_submodule(MODELS[self.model].head)
+                assert torch.allclose(last(found), network(pixels), atol=1e-5)
+
+    def test_one_step_on_s1_and_s2_lowers_the_loss(self, network):
+        import torch
+        from torch.nn.functional import binary_cross_entropy_with_logits
+
+        network.train()
+        drawn = torch.Generator().manual_seed(1)
+        pixels = torch.randn(4, 14, self.side_px(), self.side_px(), generator=drawn)
+        targets = (torch.rand(4, 5, *self.ground(self.side_px()), generator=drawn) > 0.5).float()
+        before = binary_cross_entropy_with_logits(network(pixels), targets)
+        before.backward()
+        with torch.no_grad():
+            steepness = sum(float(weight.grad.square().sum()) for weight in network.parameters() if weight.grad is not None)
+            optimizer = torch.optim.SGD(network.parameters(), lr=0.02 * before.item() / steepness)  # for 2 % less, were the way straight
+            optimizer.step()
+            after = binary_cross_entropy_with_logits(network(pixels), targets)
+        network.zero_grad()
+        assert after < before
+
+    def test_the_same_seed_gives_the_same_weights(self, network):
+        assert self.drawn_network().sums == network.sums

@@ -1,5 +1,6 @@
 """The captions stage of a build: facts of the maps that lie in the parts, in bounded portions, with climate zones if asked for."""
 
+import multiprocessing
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from rsdata.labels import load_nomenclature
 from rsdata.recipe import load_recipe
 from rsdata.records import Manifest, PatchFacts, TextRow, reference_map_id
 from rsdata.shards import open_shard
-from rsdata.steps import captioning
+from rsdata.steps import caption_portions, captioning
 from rsdata.testing.slow_facts import differences, slow_facts
 from rsdata.workspace import Workspace, file_sha256, read_record
 
@@ -71,6 +72,57 @@ def test_portions_of_any_size_give_the_same_bytes(built, copy, small_recipe, mon
     assert not steps.caption_patches(load_recipe(small_recipe), copy).skipped
     assert copy.facts.read_bytes() == built.facts.read_bytes()
     assert copy.texts.read_bytes() == built.texts.read_bytes()
+
+
+# --- worker processes -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shared_out(monkeypatch):
+    """Portions are small, and a few patches are enough for workers."""
+    monkeypatch.setattr(captioning, "_SHARED_OUT", 7)
+    monkeypatch.setattr(captioning, "_WORTH_SHARING", 1)
+
+
+def test_two_workers_give_the_same_bytes_as_one_process(built, copy, small_recipe, shared_out):
+    copy.receipt_path("captions", "all").unlink()
+    told = []
+    outcome = steps.caption_patches(load_recipe(small_recipe), copy, told.append, workers=2)
+    assert not outcome.skipped
+    assert file_sha256(copy.facts) == file_sha256(built.facts)
+    assert file_sha256(copy.texts) == file_sha256(built.texts)
+    assert max(told) == 7  # so it was workers that wrote them
+    assert sum(told) == outcome.receipt.counts["patches"] == len(facts_in(built))
+
+
+def test_what_a_worker_refuses_stops_the_stage_and_leaves_the_old_files(built, copy, tmp_path, shared_out):
+    write_climate(tmp_path / "climate.tif", west=80)
+    recipe = load_recipe(write_recipe(tmp_path, SMALL | {"captions": {"climate": {"raster": "climate.tif"}}}))
+    with pytest.raises(CaptionError, match=r"climate\.tif does not cover the patch around"):
+        steps.caption_patches(recipe, copy, workers=2)
+    assert copy.facts.read_bytes() == built.facts.read_bytes()
+    assert copy.texts.read_bytes() == built.texts.read_bytes()
+    assert not list(copy.root.glob(".*.part"))
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_that_dies_stops_the_stage(built, copy, small_recipe, shared_out):
+    copy.receipt_path("captions", "all").unlink()
+
+    def kill_all(n: int) -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    with pytest.raises(CaptionError, match="one of 2 processes that wrote captions died.*fewer workers"):
+        steps.caption_patches(load_recipe(small_recipe), copy, kill_all, workers=2)
+    assert copy.texts.read_bytes() == built.texts.read_bytes()
+    assert not list(copy.root.glob(".*.part"))
+
+
+def test_a_few_patches_start_no_workers(copy, small_recipe, monkeypatch):
+    monkeypatch.setattr(captioning, "texts_in_processes", None)  # would fail if it were called
+    copy.receipt_path("captions", "all").unlink()
+    assert not steps.caption_patches(load_recipe(small_recipe), copy, workers=2).skipped
 
 
 def test_another_smallest_region_changes_regions_and_nothing_else(built, copy, tmp_path):
@@ -171,7 +223,7 @@ def test_a_climate_raster_behind_a_url_is_fetched_like_other_layers(built, tmp_p
         said |= {"name": "far", "scenes": {"sentinel2": ["none*"]}, "labels": {"path": "land.gpkg"}}
         recipe, workspace = load_recipe(write_recipe(tmp_path, said)), Workspace.create(tmp_path / "dataset")
         (fetched,) = steps.fetch_inputs(recipe, workspace)
-    (raster,) = captioning.climate_files(recipe, workspace)
+    (raster,) = caption_portions.climate_files(recipe, workspace)
     assert raster.read_bytes() == content
     assert raster.is_relative_to(workspace.inputs)
     assert fetched.receipt.outputs

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 GROUND_FLOOR = {"errors", "sensors", "records", "recipe", "grid"}
-ROOMS = {"scenes", "patches", "labels", "quality", "splits", "captions", "shards", "catalog", "training"}
+ROOMS = {"scenes", "patches", "labels", "quality", "splits", "subsets", "captions", "series", "shards", "catalog", "training"}
 
 # Module to the modules it may import, itself aside. ``rsdata`` alone stands for the package's own facts (its version).
 # Any module may import ``errors``: whoever calls must be able to catch.
@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Loaded only when asked for, so importing them stands inside a function.
 WHEN_ASKED = {("commands", "flows"), ("commands", "training"), ("steps", "training"), ("steps", "testing")}
 # Heavy packages and the one module that may import each.
-HEAVY = {"prefect": "flows", "torch": "training", "torchvision": "training", "torchmetrics": "training"}
+HEAVY = {"prefect": "flows"} | dict.fromkeys(("torch", "torchvision", "torchmetrics", "lightning", "pytorch_lightning"), "training")
 
 
 def imports(source: str, module: str, is_package: bool) -> Iterator[tuple[str, int, bool]]:

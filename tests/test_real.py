@@ -140,10 +140,11 @@ def test_real_pixels_and_polygons_go_through_a_training_epoch_and_a_report(real)
     recipe = load_recipe(recipe_path)
     assert recipe.training is not None
     steps.train_baseline(recipe, workspace, recipe.training)
-    scores = steps.read_training(workspace, recipe.training.model)
-    assert len(scores.epochs) == 1
-    assert scores.test is not None
-    assert scores.test.patches == 59
+    scores = steps.read_training(workspace, recipe.training.label)
+    (run,) = scores.runs
+    assert len(run.epochs) == 1
+    assert run.test is not None
+    assert run.test.patches == 59
     assert scores.bands == list(SENTINEL2.band_names)
     steps.write_report(recipe, workspace)
     page = workspace.report.read_text(encoding="utf-8")

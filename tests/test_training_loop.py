@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +11,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from memory_shards import MemoryShard, make_shard, with_statistics  # noqa: E402
 from rich.console import Console  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 from rsdata.errors import TrainingError, WorkspaceError  # noqa: E402
 from rsdata.recipe import Training  # noqa: E402
-from rsdata.records import BandInfo, BandStatistics, LabelClass, ShardManifest, TrainingReport  # noqa: E402
-from rsdata.sensors import REFERENCE_MAP, SENTINEL1, SENTINEL2, Sensor  # noqa: E402
+from rsdata.records import LabelClass, TrainingReport  # noqa: E402
+from rsdata.sensors import REFERENCE_MAP, SENTINEL1, SENTINEL2  # noqa: E402
 from rsdata.shards import open_shard, pack, write_part  # noqa: E402
 from rsdata.training import (  # noqa: E402
     CHECKPOINT_NAME,
@@ -29,92 +29,16 @@ from rsdata.training import (  # noqa: E402
     SilentProgress,
     load_checkpoint,
     predict,
+    run_folder,
     score,
     train,
     train_shard,
 )
 from rsdata.training import loop as training_loop  # noqa: E402
 
-SCENE = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP"
-S1_SCENE = "S1A_IW_GRDH_1SDV_20170613T165043"
-OPTIONS = Training(bands=["B11", "VV"], epochs=6, batch_size=16, input_px=32, learning_rate=1e-3, seed=1)
-
-
-class MemoryShard:
-    """What ``open_shard`` gives, held in memory."""
-
-    def __init__(self, manifest: ShardManifest, index: pd.DataFrame, values: dict[str, dict[str, np.ndarray]]) -> None:
-        self.manifest, self.index, self.values = manifest, index, values
-
-    def __enter__(self) -> "MemoryShard":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def read(self, key: str) -> Mapping[str, np.ndarray]:
-        return self.values[key]
-
-    def changed(self, manifest: Mapping[str, object] | None = None, index: pd.DataFrame | None = None) -> "MemoryShard":
-        return MemoryShard(self.manifest.model_copy(update=manifest or {}), self.index if index is None else index, self.values)
-
-
-def make_shard(patches: Mapping[str, int], *, classes: tuple[str, ...] = ("Pastures", "Inland waters"), seed: int = 0) -> MemoryShard:
-    """Noise in all bands; "Inland waters" is dark in B11, "Pastures" is everything else."""
-    random = np.random.default_rng(seed)
-    rows, values = [], {}
-    for number, split in enumerate(split for split, count in patches.items() for _ in range(count)):
-        patch_id, s1_key = f"{SCENE}_{number // 91:02d}_{number % 91:02d}", f"{S1_SCENE}_33UUP_{number // 91:02d}_{number % 91:02d}"
-        water = bool(random.integers(2))
-        values[patch_id] = {
-            band.name: random.normal(3000, 400, (band.pixels(1200),) * 2).clip(1).astype(np.uint16) for band in SENTINEL2.bands
-        }
-        values[patch_id]["B11"] = random.normal(1500 if water else 3000, 400, (60, 60)).clip(1).astype(np.uint16)
-        values[s1_key] = {band: random.normal(-12, 2, (120, 120)).astype(np.float32) for band in ("VH", "VV")}
-        labels = [classes[1] if water else classes[0]]
-        rows.append((patch_id, s1_key, f"{patch_id}_reference_map", split, labels))
-    index = pd.DataFrame(rows, columns=["patch_id", "s1_key", "reference_map_key", "split", "labels"]).astype({"s1_key": object})
-    index.insert(1, "sensor", SENTINEL2.name)
-    train_keys = index.loc[index["split"] == "train", ["patch_id", "s1_key"]].to_numpy().ravel()
-    statistics = {
-        band: np.concatenate([values[key][band].ravel() for key in train_keys if band in values[key]]).astype(float)
-        for band in (SENTINEL2.band_names + SENTINEL1.band_names if len(train_keys) else ())
-    }
-    manifest = ShardManifest(
-        name="memory", format="lmdb", codec="safetensors", recipe_sha256="0" * 64, key_rule="patch_id", patch_side_m=1200, grid="MGRS",
-        bands=[info for sensor in (SENTINEL2, SENTINEL1, REFERENCE_MAP) for info in band_infos(sensor, statistics)],
-        labels=[LabelClass(index=place, name=name, color="#000000", codes=[]) for place, name in enumerate(classes)],
-        unlabeled_codes=[999], counts=dict(patches), keys=len(values), files=[],
-    )  # fmt: skip
-    return MemoryShard(manifest, index, values)
-
-
-def band_infos(sensor: Sensor, statistics: Mapping[str, np.ndarray]) -> list[BandInfo]:
-    def summary(values: np.ndarray) -> BandStatistics:
-        return BandStatistics(
-            count=values.size, mean=values.mean(), std=values.std(), min=values.min(), max=values.max(), histogram=[], bin_edges=[0, 1]
-        )
-
-    return [
-        BandInfo(
-            name=band.name, sensor=sensor.name, dtype=band.dtype, shape=[band.pixels(1200)] * 2, unit=band.unit,
-            nodata="nan" if band.nodata is not None and np.isnan(band.nodata) else band.nodata, gsd_m=band.gsd_m,
-            wavelength_nm=band.wavelength_nm, bandwidth_nm=band.bandwidth_nm, scale=1.0, offset=[0.0], offset_applied=False,
-            statistics=summary(statistics[band.name]) if band.name in statistics else None,
-        )
-        for band in sensor.bands
-    ]  # fmt: skip
-
-
-def with_statistics(shard: MemoryShard, name: str, **changes: object) -> MemoryShard:
-    """The same shard with other statistics for one band."""
-    bands = [
-        band.model_copy(update={"statistics": band.statistics.model_copy(update=changes)})
-        if band.name == name and band.statistics
-        else band
-        for band in shard.manifest.bands
-    ]
-    return shard.changed({"bands": bands})
+OPTIONS = Training(
+    model="small-cnn", bands=["B11", "VV"], epochs=6, batch_size=16, input_px=32, learning_rate=1e-3, seeds=[1], baselines=False
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -134,13 +58,14 @@ def shard() -> MemoryShard:
 @pytest.fixture(scope="module")
 def trained(shard, tmp_path_factory) -> tuple[TrainingReport, Path]:
     out = tmp_path_factory.mktemp("trained")
-    return train_shard(shard, OPTIONS, out, SilentProgress()), out / CHECKPOINT_NAME
+    return train_shard(shard, OPTIONS, out, SilentProgress()), run_folder(out, 1) / CHECKPOINT_NAME
 
 
 def without_seconds(report: TrainingReport) -> dict[str, object]:
     content = report.model_dump()
-    for epoch in content["epochs"]:
-        del epoch["seconds"]
+    for run in content["runs"]:
+        for epoch in run["epochs"]:
+            del epoch["seconds"]
     return content
 
 
@@ -288,25 +213,26 @@ def test_a_label_outside_the_table_and_an_unknown_split_are_named(shard):
 
 def test_classes_that_one_band_separates_are_learned(trained):
     report, _ = trained
-    assert report.test is not None
-    assert report.test.average_precision_macro > 0.95
-    assert report.test.chance_average_precision_macro == pytest.approx(0.5, abs=0.01)
-    assert report.epochs[-1].train_loss < report.epochs[0].train_loss
-    assert [log.epoch for log in report.epochs] == [1, 2, 3, 4, 5, 6]
-    assert (report.model, report.bands, report.classes) == ("resnet18", ["B11", "VV"], ["Pastures", "Inland waters"])
+    (run,) = report.runs
+    assert run.test is not None
+    assert run.test.average_precision_macro > 0.95
+    assert run.test.chance_average_precision_macro == pytest.approx(0.5, abs=0.01)
+    assert run.epochs[-1].train_loss < run.epochs[0].train_loss
+    assert [log.epoch for log in run.epochs] == [1, 2, 3, 4, 5, 6]
+    assert (report.model, report.bands, report.classes) == ("small-cnn", ["B11", "VV"], ["Pastures", "Inland waters"])
 
 
 def test_the_best_validation_epoch_is_kept(trained):
-    report, _ = trained
-    ranks = [(log.validation.average_precision_macro, -log.validation.loss) for log in report.epochs if log.validation]
-    assert report.best_epoch == ranks.index(max(ranks)) + 1
+    (run,) = trained[0].runs
+    ranks = [(log.validation.average_precision_macro, -log.validation.loss) for log in run.epochs if log.validation]
+    assert run.best_epoch == ranks.index(max(ranks)) + 1
 
 
 def test_labels_that_were_shuffled_are_not_learned(shard, tmp_path):
     labels = shard.index["labels"].sample(frac=1, random_state=0).to_list()
     report = train_shard(shard.changed(index=shard.index.assign(labels=labels)), OPTIONS, tmp_path, SilentProgress())
-    assert report.test is not None
-    assert report.test.average_precision_macro < 0.75
+    assert report.runs[0].test is not None
+    assert report.runs[0].test.average_precision_macro < 0.75
 
 
 def test_the_same_seed_gives_the_same_report_and_file(shard, trained, tmp_path):
@@ -314,7 +240,7 @@ def test_the_same_seed_gives_the_same_report_and_file(shard, trained, tmp_path):
     torch.rand(7)  # what others draw in between changes nothing
     again = train_shard(shard, OPTIONS, tmp_path, SilentProgress())
     assert without_seconds(again) == without_seconds(report)
-    assert (tmp_path / CHECKPOINT_NAME).read_bytes() == checkpoint.read_bytes()
+    assert (run_folder(tmp_path, 1) / CHECKPOINT_NAME).read_bytes() == checkpoint.read_bytes()
 
 
 def test_training_leaves_the_random_numbers_of_others_alone(shard, tmp_path):
@@ -329,9 +255,8 @@ def test_training_leaves_the_random_numbers_of_others_alone(shard, tmp_path):
 def shard_path(shard, tmp_path_factory) -> Path:
     """The same patches on disk."""
     folder = tmp_path_factory.mktemp("shards")
-    maps = {key: {"Data": np.full((120, 120), 231, np.uint16)} for key in shard.index["reference_map_key"]}
     part = folder / "part"
-    write_part(part, shard.values | maps)
+    write_part(part, shard.values)
     pack(
         folder / "lmdb", [part], name="disk", index=shard.index, sensors=(SENTINEL2, SENTINEL1, REFERENCE_MAP), offsets={},
         quantification=10_000, labels=shard.manifest.labels, unlabeled_codes=[999], recipe_sha256="0" * 64,
@@ -343,9 +268,10 @@ def test_a_shard_on_disk_trains_like_one_in_memory(shard, shard_path, tmp_path):
     options = OPTIONS.model_copy(update={"epochs": 1})
     expected = train_shard(shard, options, tmp_path / "memory", SilentProgress())
     report = train(shard_path, options, tmp_path / "disk", SilentProgress())
-    assert report.epochs[0].train_loss == pytest.approx(expected.epochs[0].train_loss, rel=1e-3)
+    assert report.runs[0].epochs[0].train_loss == pytest.approx(expected.runs[0].epochs[0].train_loss, rel=1e-3)
     assert report.shard_manifest_sha256 == hashlib.sha256((shard_path / "manifest.json").read_bytes()).hexdigest()
-    assert [path.name for path in (tmp_path / "disk").iterdir()] == [CHECKPOINT_NAME]
+    left = {path.name for path in run_folder(tmp_path / "disk", 1).iterdir()}
+    assert left - {"tensorboard"} == {CHECKPOINT_NAME, "log.csv", "run.json"}
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
@@ -362,15 +288,16 @@ def test_without_validation_the_last_epoch_is_kept_and_said_so(tmp_path):
     shard = make_shard({"train": 17, "test": 4})  # 17 = one batch of 16 and a single patch, which is left out
     report = train_shard(shard, OPTIONS.model_copy(update={"epochs": 2}), tmp_path, ConsoleProgress(console))
     lines = console.file.getvalue().splitlines()
-    assert report.best_epoch == 2
+    assert report.runs[0].best_epoch == 2
     assert "the validation split is empty: the last epoch's weights are kept" in lines
     assert [line[:10] for line in lines if line.startswith("epoch")] == ["epoch   1/", "epoch   2/"]
-    assert any("chance" in line for line in lines)
+    assert any("AP macro" in line for line in lines)
 
 
 def test_without_a_test_split_there_are_no_test_scores(tmp_path):
     report = train_shard(make_shard({"train": 8, "validation": 4}), OPTIONS.model_copy(update={"epochs": 1}), tmp_path, SilentProgress())
-    assert report.test is None
+    assert report.runs[0].test is None
+    assert report.test == {}
 
 
 def test_a_terminal_shows_a_bar_and_keeps_the_epoch_lines(shard, tmp_path):
@@ -391,7 +318,7 @@ def test_a_terminal_shows_a_bar_and_keeps_the_epoch_lines(shard, tmp_path):
 def test_a_shard_that_cannot_be_trained_on_is_refused_in_words(tmp_path, patches, changes, message):
     with pytest.raises(TrainingError, match=message):
         train_shard(make_shard(patches).changed(changes), OPTIONS, tmp_path, SilentProgress())
-    assert not (tmp_path / CHECKPOINT_NAME).exists()
+    assert not list(tmp_path.rglob(CHECKPOINT_NAME))
 
 
 def test_an_empty_train_split_is_refused_even_with_statistics(shard, tmp_path):
@@ -425,7 +352,7 @@ def test_the_learning_rate_rises_and_falls():
 
 def test_a_reloaded_checkpoint_gives_equal_scores(shard, trained):
     report, path = trained
-    assert score(load_checkpoint(path), shard, "test") == report.test
+    assert score(load_checkpoint(path), shard, "test") == report.runs[0].test
 
 
 def test_predictions_rank_as_the_scores_say(shard, trained):
@@ -439,8 +366,8 @@ def test_predictions_rank_as_the_scores_say(shard, trained):
 def test_a_checkpoint_says_what_it_must_be_fed(shard, trained):
     with safe_open(trained[1], framework="pt") as file:
         card = json.loads(file.metadata()["rsdata"])
-    assert card["model"] == "resnet18"
-    assert card["classes"] == ["Pastures", "Inland waters"]
+    assert card["model"] == "small-cnn"
+    assert card["about"]["classes"] == ["Pastures", "Inland waters"]
     assert card["input_px"] == 32
     assert card["normalisation"]["bands"] == ["B11", "VV"]
     statistics = {band.name: band.statistics for band in shard.manifest.bands}
@@ -459,7 +386,7 @@ def test_a_shard_of_other_bands_or_classes_is_refused(shard, trained):
 
 def test_a_checkpoint_of_one_mean_is_not_fed_with_another(shard, trained):
     shifted = with_statistics(shard, "B11", mean=0.0, std=5.0)
-    assert score(load_checkpoint(trained[1]), shifted, "test") == trained[0].test
+    assert score(load_checkpoint(trained[1]), shifted, "test") == trained[0].runs[0].test
 
 
 def test_a_damaged_or_foreign_file_is_refused_in_words(trained, tmp_path):

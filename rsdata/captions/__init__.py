@@ -29,7 +29,7 @@ from rsdata.captions.exports import (
 from rsdata.captions.facts import ROW_COLUMNS, MapClasses, centre_of, facts_digest, facts_of
 from rsdata.captions.llm import BudgetSpent, NoAnswer, Picture, ResponseStore, ServerRefuses, read_batch, run_batch
 from rsdata.captions.questions import Around, Question, countries_to_ask
-from rsdata.captions.rows import TextOptions, TextRows, rows_of
+from rsdata.captions.rows import TextOptions, TextRows, asked_rows, rows_of
 from rsdata.captions.scores import Scores, retrieval_recall, score_texts
 from rsdata.captions.templates import TemplateCaptioner
 from rsdata.captions.wording import COUNTRIES
@@ -58,6 +58,7 @@ __all__ = [
     "TemplateCaptioner",
     "TextOptions",
     "TextRows",
+    "asked_rows",
     "bigearthnet_txt",
     "caption_all",
     "captioner_for",

@@ -11,7 +11,7 @@ from rsdata.catalog.geoparquet import (
     write_published,
     write_rows,
 )
-from rsdata.catalog.portions import RowsWriter, read_portions, writing_rows
+from rsdata.catalog.portions import RowsWriter, read_portions, records_as_arrow, writing_rows
 from rsdata.catalog.report import Sample, write_report
 from rsdata.catalog.series import SeriesFrame, SeriesSummary
 
@@ -26,6 +26,7 @@ __all__ = [
     "read_portions",
     "read_split_info",
     "read_table",
+    "records_as_arrow",
     "write_patch_ids",
     "write_patches",
     "write_published",

@@ -32,8 +32,7 @@ class RowsWriter:
         if not len(rows):
             return
         if not isinstance(rows, pa.Table):
-            table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame([each.model_dump() for each in rows])
-            rows = rows_as_arrow(table, self._model)
+            rows = rows_as_arrow(rows, self._model) if isinstance(rows, pd.DataFrame) else records_as_arrow(rows, self._model)
         if not rows.schema.equals(self._waiting.schema):
             expected = ", ".join(f"{field.name} {field.type}" for field in self._waiting.schema)
             raise CatalogError(f"the rows are no {self._model.__name__} table, which has the columns {expected}")
@@ -52,6 +51,11 @@ class RowsWriter:
 
     def _write(self, table: pa.Table) -> None:
         self._writer.write_table(table.combine_chunks(), row_group_size=ROWS_PER_GROUP)
+
+
+def records_as_arrow(records: Sequence[Record], model: type[Record]) -> pa.Table:
+    """Some records, one at least, as a table with exactly the columns of ``model``; raises as ``write_rows``."""
+    return rows_as_arrow(pd.DataFrame([each.model_dump() for each in records]), model)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from rsdata.records import (
 )
 from rsdata.shards.manifest import SERIES_FORMAT
 from rsdata.steps import measuring
-from rsdata.steps.captioning import climate_files
+from rsdata.steps.caption_portions import climate_files
 from rsdata.steps.inputs import locate_inputs
 from rsdata.steps.label_inputs import label_files, nomenclature_of, with_own_tables
 from rsdata.steps.receipts import Outcome, once, outputs_digest, read_pair, read_receipt, read_rows, scene_digest

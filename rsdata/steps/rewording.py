@@ -36,7 +36,7 @@ def write_batch(workspace: Workspace, changes: dict[str, Any], out: Path, advanc
         writing(out) as aside,
         aside.open("w", encoding="utf-8") as stream,
     ):
-        for facts, _ in facts_in_portions(recipe, workspace):
+        for facts in facts_in_portions(recipe, workspace):
             for line in engine.batch(facts):
                 stream.write(line)
                 count += 1

@@ -4,7 +4,8 @@ Everything that describes the pixels comes from the shard's manifest, so a shard
 here. What a model was fed is one value, ``Normalisation``, which travels with its weights.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from rsdata.errors import TrainingError
 from rsdata.records import SPLITS, BandInfo, ShardManifest
 from rsdata.sensors import REFERENCE_MAP, SENTINEL1
 from rsdata.shards.reading import RESAMPLINGS, SYMMETRIES, BatchPlan, Resampling, pieces_of
+from rsdata.training.choosing import labels_for
 
 _RAW = ("uint8", "int16", "uint16", "float32")  # stored types that raw pixels may have
 
@@ -92,6 +94,19 @@ def check_bands(manifest: ShardManifest, bands: Sequence[str]) -> None:
         )
 
 
+class TargetReader(Protocol):
+    """What a network is to answer, where that is not the patches' labels."""
+
+    def read(self, places: npt.NDArray[np.int64], turns: npt.NDArray[np.int64], epoch: int) -> Tensor:
+        """Targets of some patches.
+
+        Args:
+            places: (patch,) of the dataset.
+            turns: (patch,) which of the eight symmetries of a square each is shown in; 0 is as it lies.
+            epoch: decides what is drawn anew in each.
+        """
+
+
 class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
     """Patches of one split, in the order of their ids.
 
@@ -114,6 +129,8 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
         resampling: Resampling = "nearest",
         raw: bool = False,
         sensor: str | None = None,
+        keep: Collection[str] | None = None,
+        labels: Mapping[str, list[str]] | None = None,
     ) -> None:
         """Look up the split's patches; no pixel is read yet.
 
@@ -127,6 +144,8 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
             resampling: nearest, bilinear or area.
             raw: give the stored type (uint16 for Sentinel-2) as it lies, for ``normalise`` on the device: half the bytes to move.
             sensor: whose bands, where two sensors of a shard spell theirs alike.
+            keep: ids of the only patches to take of the split; those of no such patch are passed over.
+            labels: what patches carry by id, instead of what the shard says.
 
         Raises: TrainingError if the split is unknown, a band is missing, a patch lacks its Sentinel-1 twin, a patch carries a
             label that the table does not list, or raw pixels of several types are asked for.
@@ -141,8 +160,10 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
         self.normalisation = normalisation or Normalisation.from_manifest(manifest, sensor=sensor)
         self.input_px = input_px
         self.augment = augment
+        self.raw = raw
         self.seed = seed
         self.epoch = 0
+        self.target_reader: TargetReader | None = None  # whose targets are given instead of labels
         self.classes = class_names(manifest) if manifest.labels else []
         check_bands(manifest, self.normalisation.bands)
         sources = _sources(manifest, self.normalisation.bands, sensor)
@@ -151,8 +172,11 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
         main = {source.sensor for source in sources} - {SENTINEL1.name}
         if main:
             rows = rows[rows["sensor"].isin(main)]
+        if keep is not None:
+            rows = rows[rows["patch_id"].isin(list(keep))]
         self.patch_ids: list[str] = rows["patch_id"].tolist()
-        self.targets = _multi_hot(self.patch_ids, rows["labels"].tolist() if self.classes else [[]] * len(rows), self.classes)
+        carried: list[Sequence[str]] = rows["labels"].tolist() if labels is None else labels_for(self.patch_ids, labels)
+        self.targets = multi_hot(self.patch_ids, carried if self.classes else [[]] * len(rows), self.classes)
         # the key each patch has for a band, and the bands that lie under it: one look-up for each of these
         self._keys = [
             (keys, bands)
@@ -171,7 +195,7 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
                     bands=bands,
                     patches=lacking,
                 )
-        self._nodata = [_nodata(source) for source in sources]
+        self._nodata = [nodata_of(source) for source in sources]
         self.dtype: np.dtype[Any] = _raw_dtype(sources, resampling) if raw else np.dtype(np.float32)
         count = len(sources)
         mean, std, nodata = ([0.0] * count, [1.0] * count, [float("nan")] * count) if raw else (*self._mean_std(), self._nodata)
@@ -198,9 +222,35 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
         """(patch, band, y, x)."""
         return count, len(self.normalisation.bands), self.input_px, self.input_px
 
-    def targets_of(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> Tensor:
-        """(patch, class) float32 of 0 and 1."""
-        return torch.from_numpy(self.targets[np.asarray(indices, np.int64)])
+    def batch_bytes(self, count: int) -> int:
+        """Memory that a batch of so many patches needs."""
+        return math.prod(self.batch_shape(count)) * self.dtype.itemsize
+
+    def fill(self, places: npt.NDArray[np.int64], memory: npt.NDArray[np.uint8], epoch: int) -> None:
+        """``read`` into plain memory, for a loader."""
+        shape = self.batch_shape(len(places))
+        self.read(places, memory[: self.batch_bytes(len(places))].view(self.dtype).reshape(shape), epoch)
+
+    def batch(self, memory: Tensor, places: npt.NDArray[np.int64], epoch: int) -> tuple[Tensor, Tensor]:
+        """(pixels, targets) of memory that ``fill`` wrote."""
+        stored = torch.from_numpy(np.empty(0, self.dtype)).dtype
+        return memory.view(stored).view(self.batch_shape(len(places))), self.targets_of(places, epoch)
+
+    def targets_of(self, indices: Sequence[int] | npt.NDArray[np.int64], epoch: int | None = None) -> Tensor:
+        """(patch, class) float32 of 0 and 1; or what ``target_reader`` gives."""
+        places = np.asarray(indices, np.int64)
+        if self.target_reader is None:
+            return torch.from_numpy(self.targets[places])
+        epoch = self.epoch if epoch is None else epoch
+        return self.target_reader.read(places % len(self), self.turns_of(places, epoch), epoch)
+
+    def forget_turns(self) -> None:
+        """To be called after ``seed`` has changed."""
+        self._turned = None
+
+    def turns_of(self, places: npt.NDArray[np.int64], epoch: int) -> npt.NDArray[np.int64]:
+        """(patch,): which of the eight symmetries of a square each is shown in; 0 is as it lies."""
+        return self._turns(epoch)[places] if self.augment else np.zeros(len(places), np.int64)
 
     def read(
         self, indices: Sequence[int] | npt.NDArray[np.int64], out: npt.NDArray[np.generic], epoch: int | None = None
@@ -213,7 +263,7 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
         Raises: TrainingError if an entry in the shard lacks a band; ShardError if an entry cannot be read; IndexError.
         """
         places = [range(len(self))[index] for index in indices]
-        turns = self._turns(self.epoch if epoch is None else epoch)[places] if self.augment else np.zeros(len(places), np.int64)
+        turns = self.turns_of(np.array(places, np.int64), self.epoch if epoch is None else epoch)
         for keys, bands in self._keys:
             asked = [keys[place] for place in places]
             with pieces_of(self.shard, asked, bands) as pieces:
@@ -294,7 +344,7 @@ def class_names(manifest: ShardManifest) -> list[str]:
     return [label.name for label in sorted(manifest.labels, key=lambda label: label.index)]
 
 
-def _multi_hot(patch_ids: list[str], labels: list[Sequence[str]], classes: list[str]) -> npt.NDArray[np.float32]:
+def multi_hot(patch_ids: list[str], labels: list[Sequence[str]], classes: list[str]) -> npt.NDArray[np.float32]:
     """(patch, class): 1 where the patch carries the class."""
     place = {name: index for index, name in enumerate(classes)}
     targets = np.zeros((len(patch_ids), len(classes)), np.float32)
@@ -310,6 +360,6 @@ def _multi_hot(patch_ids: list[str], labels: list[Sequence[str]], classes: list[
     return targets
 
 
-def _nodata(band: BandInfo) -> float:
+def nodata_of(band: BandInfo) -> float:
     """Stored value that marks missing pixels; NaN, which equals nothing, where there is none or it is NaN itself."""
     return float("nan") if band.nodata is None else float(band.nodata)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from ctypes import c_uint8
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +20,30 @@ import torch
 from torch import Tensor
 
 from rsdata.errors import TrainingError
-from rsdata.training.dataset import PatchDataset
 
 Workers = Literal["threads", "fork", "spawn", "forkserver"]
 _MOST_FREE = 16  # batches' worth of memory that are kept for later
 _AHEAD = 2  # batches read ahead, for each worker
 _SPARE = 3  # batches the caller may hold beside those before they are copied, where memory is shared with processes
 _Memory = npt.NDArray[np.uint8]
+_Places = npt.NDArray[np.int64]
+Batch = TypeVar("Batch")
+_Batch = TypeVar("_Batch", covariant=True)
+
+
+class BatchDataset(Protocol[_Batch]):
+    """What a loader asks of a dataset: to write batches into memory that the loader keeps."""
+
+    def __len__(self) -> int: ...
+
+    def batch_bytes(self, count: int) -> int:
+        """Memory that a batch of so many needs."""
+
+    def fill(self, places: _Places, memory: _Memory, epoch: int) -> None:
+        """Write a batch into memory of ``batch_bytes``; called in worker threads or processes."""
+
+    def batch(self, memory: Tensor, places: _Places, epoch: int) -> _Batch:
+        """What the caller of a loader gets of memory, (byte,) uint8, that ``fill`` wrote."""
 
 
 class BufferPool:
@@ -75,8 +92,8 @@ def _shaped(memory: _Memory, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np
     return memory[: math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
 
 
-class PatchLoader:
-    """Batches (pixels, targets): (patch, band, y, x) and (patch, class), on the CPU.
+class PatchLoader(Generic[Batch]):
+    """Batches of a dataset, on the CPU: of patches (pixels, targets), (patch, band, y, x) and (patch, class); of series ``CubeBatch``.
 
     Each pass is one epoch and raises ``epoch`` by one when it ends; a pass that is broken off is begun anew by the next.
     The order depends on seed and epoch alone, not on workers.
@@ -89,7 +106,7 @@ class PatchLoader:
 
     def __init__(
         self,
-        dataset: PatchDataset,
+        dataset: BatchDataset[Batch],
         batch_size: int,
         *,
         shuffle: bool = False,
@@ -129,7 +146,7 @@ class PatchLoader:
         patches = -(-len(self.dataset) // self._world_size)
         return patches // self.batch_size if self.drop_last else -(-patches // self.batch_size)
 
-    def __enter__(self) -> "PatchLoader":
+    def __enter__(self) -> "PatchLoader[Batch]":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -168,11 +185,11 @@ class PatchLoader:
         order = np.random.default_rng((self._seed, epoch)).permutation(count) if self._shuffle else np.arange(count)
         return np.resize(order, -(-count // self._world_size) * self._world_size)[self._rank :: self._world_size]
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         epoch, order, first = self.epoch, self.order(self.epoch), self._resume_at
         self._resume_at, self._given = 0, first
         waiting = deque(order[at * self.batch_size : (at + 1) * self.batch_size] for at in range(first, len(self)))
-        size = math.prod(self.dataset.batch_shape(self.batch_size)) * self.dataset.dtype.itemsize
+        size = self.dataset.batch_bytes(self.batch_size)
         self._start(size)
         ahead = max(1, self._workers * _AHEAD)
         pending: deque[tuple[Future[None] | None, _Memory, npt.NDArray[np.int64]]] = deque()
@@ -196,29 +213,29 @@ class PatchLoader:
                 if not waiting and not pending:
                     self.epoch, self._given = epoch + 1, 0
                 # not kept in a variable, which would keep the memory from coming back
-                yield self._hand_out(memory, len(places), ahead - len(pending)), self.dataset.targets_of(places)
+                yield self.dataset.batch(self._hand_out(memory, len(places), ahead - len(pending)), places, epoch)
         finally:
             for future, memory, _ in pending:  # a pass that was broken off: its memory is free only when nobody writes to it any more
                 if future is not None and not future.cancel():
                     future.exception()
                 self._pool.put(memory)
 
-    def _submit(self, places: npt.NDArray[np.int64], memory: _Memory, epoch: int) -> Future[None] | None:
+    def _submit(self, places: _Places, memory: _Memory, epoch: int) -> Future[None] | None:
         if self._executor is None:
-            _read(self.dataset, places, memory, epoch)
+            self.dataset.fill(places, memory, epoch)
             return None
         if self._kind == "threads":
-            return self._executor.submit(_read, self.dataset, places, memory, epoch)
+            return self._executor.submit(self.dataset.fill, places, memory, epoch)
         return self._executor.submit(_read_in_process, places, self._slots[memory.ctypes.data], epoch)
 
     def _hand_out(self, memory: _Memory, count: int, needed: int) -> Tensor:
-        """A batch as a tensor; a copy of it if the caller holds so many that workers would find no shared memory free."""
-        shape, dtype = self.dataset.batch_shape(count), self.dataset.dtype
+        """A batch's memory as a tensor; a copy of it if the caller holds so many that workers would find no shared memory free."""
+        size = self.dataset.batch_bytes(count)
         if self._slots and len(self._pool) < needed:
-            copy = torch.from_numpy(_shaped(memory, shape, dtype).copy())
+            copy = torch.from_numpy(memory[:size].copy())
             self._pool.put(memory)
             return copy
-        return self._pool.lend(memory, shape, dtype)
+        return self._pool.lend(memory, (size,), np.dtype(np.uint8))
 
     def _start(self, size: int) -> None:
         if self._executor is not None or not self._workers:
@@ -234,18 +251,14 @@ class PatchLoader:
         self._executor = ProcessPoolExecutor(self._workers, context, initializer=_begin_process, initargs=(self.dataset, shared))
 
 
-def _read(dataset: PatchDataset, places: npt.NDArray[np.int64], memory: _Memory, epoch: int) -> None:
-    dataset.read(places, _shaped(memory, dataset.batch_shape(len(places)), dataset.dtype), epoch)
+_OF_PROCESS: list[tuple[BatchDataset[Any], list[_Memory]]] = []  # what a worker process was given
 
 
-_OF_PROCESS: list[tuple[PatchDataset, list[_Memory]]] = []  # what a worker process was given
-
-
-def _begin_process(dataset: PatchDataset, shared: list[Any]) -> None:
+def _begin_process(dataset: BatchDataset[Any], shared: list[Any]) -> None:
     torch.set_num_threads(1)
     _OF_PROCESS[:] = [(dataset, [np.frombuffer(memoryview(each), np.uint8) for each in shared])]
 
 
 def _read_in_process(places: npt.NDArray[np.int64], slot: int, epoch: int) -> None:
     dataset, memory = _OF_PROCESS[0]
-    _read(dataset, places, memory[slot], epoch)
+    dataset.fill(places, memory[slot], epoch)

@@ -76,7 +76,8 @@ class ConsoleProgress:
 
     def epoch(self, log: EpochLog) -> None:
         scores = log.validation
-        validation = f"  validation loss {scores.loss:.4f}  AP macro {scores.average_precision_macro:.3f}" if scores else ""
+        figure, value = next(iter(scores.figures().items())) if scores else ("", 0.0)
+        validation = f"  validation loss {scores.loss:.4f}  {figure} {value:.3f}" if scores else ""
         self._line(f"epoch {log.epoch:>3}/{self._epochs}  loss {log.train_loss:.4f}{validation}  {log.seconds:.1f} s")
 
     def note(self, text: str) -> None:
