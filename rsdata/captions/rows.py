@@ -26,6 +26,8 @@ from rsdata.records import PatchFacts, PixelBox, PixelPoint, TextRow, TextType, 
 _SCHEMA = arrow_schema(TextRow)
 _PORTION = 1024  # patches
 
+IsRight = Callable[[PatchFacts, Question], bool]  # looks at a question and its answer, independently of who asked
+
 
 @dataclass(frozen=True)
 class TextOptions:
@@ -58,7 +60,7 @@ class _Columns:
 class TextRows:
     """Makes the rows of one dataset, portion by portion, and keeps count of which option was right."""
 
-    def __init__(self, options: TextOptions, is_right: Callable[[PatchFacts, Question], bool] | None = None) -> None:
+    def __init__(self, options: TextOptions, is_right: IsRight | None = None) -> None:
         """Take what the texts depend on, and who looks at each question and its answer, independently of who asked.
 
         A subject with a question that is not confirmed is left out of that patch and counted in ``left_out``.
@@ -77,59 +79,105 @@ class TextRows:
 
         Raises: CaptionError if patches are out of order, or a caption belongs to none of them.
         """
-        columns, waiting = _Columns(), iter(captions)
-        caption = next(waiting, None)
-        for each in facts:
-            if each.patch_id <= self._last:
-                raise CaptionError(
-                    f"patch {each.patch_id} comes after {self._last}; texts are written in rising order of patch ids, each once, "
-                    "or their answers would not be balanced",
-                    patch_id=each.patch_id,
-                )
-            self._last, digest = each.patch_id, None
-            while caption is not None and caption.patch_id == each.patch_id:
-                columns.add([getattr(caption, name) for name in _SCHEMA.names])
-                digest = caption.facts_digest
-                caption = next(waiting, None)
-            self._ask(each, digest or facts_digest(each), columns)
-        if caption is not None:
-            raise CaptionError(
-                f"there is a caption of {caption.patch_id}, whose facts are not at hand; give both in the same order",
-                patch_id=caption.patch_id,
-            )
-        return columns.table()
+        table, left_out = asked_rows(facts, captions, self.options, self._is_right)
+        self.left_out += left_out
+        return self.place(table)
 
-    def _ask(self, facts: PatchFacts, digest: str, columns: _Columns) -> None:
-        view, seed = View(facts), self.options.seed
-        patch_id, s1_name, split = facts.patch_id, facts.s1_name, facts.split
-        division, checked = divide(view, seed, self.options.captions_may_answer), self._is_right is not None
-        for subject, question in self._confirmed(facts, questions_about(view, division, self.options.around, seed)):
-            row_id = hashlib.sha256(f"{digest}/{question.template}/{seed}/{question.text}".encode()).hexdigest()[:32]
-            options, index = self._options(split, subject, question)
-            columns.add(
-                (
-                    row_id, patch_id, s1_name, split, question.category, subject, question.text, question.answer, options, index,
-                    question.box, question.point, question.template, None, None, digest, checked, seed,
-                )
-            )  # fmt: skip
+    def place(self, asked: pa.Table) -> pa.Table:
+        """Give the right options of ``asked_rows`` their places; they follow from the rows of all patches before.
 
-    def _confirmed(self, facts: PatchFacts, asked: Iterable[tuple[TextType, list[Question]]]) -> Iterator[tuple[TextType, Question]]:
-        for subject, questions in asked:
-            if self._is_right is None or all(self._is_right(facts, question) for question in questions):
-                for question in questions:
-                    yield subject, question
-            else:
-                self.left_out += len(questions)
+        Raises: CaptionError if a patch does not come after those before.
+        """
+        if not len(asked):
+            return asked
+        _hold_order(self._last, asked["patch_id"][0].as_py())
+        self._last = asked["patch_id"][-1].as_py()
+        options = asked["options"].combine_chunks()
+        counts = options.value_lengths().to_numpy()
+        choice = counts > 0
+        chosen = asked.select(["split", "type"]).filter(pa.array(choice))
+        right = np.array([self._next(*each) for each in zip(*(column.to_pylist() for column in chosen), strict=True)], np.int64)
+        index = np.zeros(len(asked), np.int64)
+        index[choice] = right
+        # The right one stands last; it goes to its place, and those from there on go one further.
+        order = np.arange(OPTIONS * len(right)).reshape(-1, OPTIONS)
+        order += np.array([np.insert(np.arange(OPTIONS - 1), place, OPTIONS - 1) for place in range(OPTIONS)])[right] - np.arange(OPTIONS)
+        offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
+        placed = {
+            "options": pa.ListArray.from_arrays(offsets, options.flatten().take(pa.array(order.ravel())), _SCHEMA.field("options").type),
+            "answer_index": pa.array(index, _SCHEMA.field("answer_index").type, mask=~choice),
+        }
+        return pa.table([placed.get(name, asked[name]) for name in _SCHEMA.names], schema=_SCHEMA)
 
-    def _options(self, split: str | None, subject: TextType, question: Question) -> tuple[Sequence[str], int | None]:
-        """The options with the right one in its place, and that place."""
-        if not question.wrong:
-            return (), None
+    def _next(self, split: str | None, subject: TextType) -> int:
         places = self._choices.get((split, subject))
         if places is None:
             places = self._choices[split, subject] = _Places(self.options.seed, split, subject)
-        index = places.next()
-        return (*question.wrong[:index], question.answer, *question.wrong[index:]), index
+        return places.next()
+
+
+def asked_rows(
+    facts: Iterable[PatchFacts], captions: Iterable[TextRow], options: TextOptions, is_right: IsRight | None = None
+) -> tuple[pa.Table, int]:
+    """Captions and questions of some patches, before the right options have their places: the right one is the last of each.
+
+    Nothing here depends on other patches, so any process may do it.
+
+    Args:
+        facts: of patches in rising order of their ids.
+        captions: as for ``TextRows.table``.
+        options: what the texts depend on.
+        is_right: who confirms questions; a subject with one that is not confirmed is left out of that patch.
+
+    Returns: a table with the columns of ``TextRow``, ``answer_index`` absent in each; and how many questions were left out.
+    Raises: CaptionError as ``TextRows.table``.
+    """
+    columns, waiting, left_out, last = _Columns(), iter(captions), 0, ""
+    caption = next(waiting, None)
+    for each in facts:
+        _hold_order(last, each.patch_id)
+        last, digest = each.patch_id, None
+        while caption is not None and caption.patch_id == each.patch_id:
+            columns.add([getattr(caption, name) for name in _SCHEMA.names])
+            digest = caption.facts_digest
+            caption = next(waiting, None)
+        left_out += _ask(each, digest or facts_digest(each), columns, options, is_right)
+    if caption is not None:
+        raise CaptionError(
+            f"there is a caption of {caption.patch_id}, whose facts are not at hand; give both in the same order",
+            patch_id=caption.patch_id,
+        )
+    return columns.table(), left_out
+
+
+def _ask(facts: PatchFacts, digest: str, columns: _Columns, options: TextOptions, is_right: IsRight | None) -> int:
+    """Add the questions about one patch; how many were left out."""
+    view, seed, left_out = View(facts), options.seed, 0
+    patch_id, s1_name, split = facts.patch_id, facts.s1_name, facts.split
+    division = divide(view, seed, options.captions_may_answer)
+    for subject, questions in questions_about(view, division, options.around, seed):
+        if is_right is not None and not all(is_right(facts, question) for question in questions):
+            left_out += len(questions)
+            continue
+        for question in questions:
+            row_id = hashlib.sha256(f"{digest}/{question.template}/{seed}/{question.text}".encode()).hexdigest()[:32]
+            offered = (*question.wrong, question.answer) if question.wrong else ()
+            columns.add(
+                (
+                    row_id, patch_id, s1_name, split, question.category, subject, question.text, question.answer, offered, None,
+                    question.box, question.point, question.template, None, None, digest, is_right is not None, seed,
+                )
+            )  # fmt: skip
+    return left_out
+
+
+def _hold_order(last: str, patch_id: str) -> None:
+    if patch_id <= last:
+        raise CaptionError(
+            f"patch {patch_id} comes after {last}; texts are written in rising order of patch ids, each once, "
+            "or their answers would not be balanced",
+            patch_id=patch_id,
+        )
 
 
 class _Places:

@@ -1,6 +1,6 @@
 """Questions of a build: made from the facts, and answered again from the reference map before they are written."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -12,60 +12,52 @@ from rsdata.records import PatchFacts, TextRow
 from rsdata.steps.label_inputs import nomenclature_of
 
 
-class QuestionWriter:
-    """Puts questions behind the captions of one dataset, portion by portion."""
+def question_options(recipe: Recipe, countries: Iterable[str], climates: Iterable[str]) -> captions.TextOptions:
+    """What the questions of a dataset depend on: its recipe, the countries of its patches, and every climate zone there is."""
+    nomenclature, said = nomenclature_of(recipe), recipe.captions
+    around = captions.Around(
+        classes=tuple(each.name for each in nomenclature.classes),
+        countries=captions.countries_to_ask(countries),
+        climates=tuple(climates),
+        siblings=labels.siblings(nomenclature),
+    )
+    return captions.TextOptions(around, said.seed, said.captions_may_answer)
 
-    def __init__(self, recipe: Recipe, countries: Iterable[str], climates: Iterable[str]) -> None:
-        """Take a recipe, the countries of its patches, and every climate zone there is."""
+
+class QuestionWriter:
+    """Puts confirmed questions behind the captions of patches; the right options have no places yet."""
+
+    def __init__(self, recipe: Recipe, options: captions.TextOptions) -> None:
+        """Take the recipe of a dataset, and what its questions depend on."""
         from rsdata.testing.solver import QuestionReader
 
-        nomenclature = nomenclature_of(recipe)
-        around = captions.Around(
-            classes=tuple(each.name for each in nomenclature.classes),
-            countries=captions.countries_to_ask(countries),
-            climates=tuple(climates),
-            siblings=labels.siblings(nomenclature),
-        )
-        said = recipe.captions
-        options = captions.TextOptions(around, said.seed, said.captions_may_answer)
-        self._rows = captions.TextRows(options, self._is_right)
-        self._reader, self._class_of_code = QuestionReader(around.classes), nomenclature.class_of_code
-        self._maps: Mapping[str, np.ndarray] = {}
-        self._solver: tuple[str, object] = ("", None)
+        self._options, self._reader = options, QuestionReader(options.around.classes)
+        self._class_of_code = nomenclature_of(recipe).class_of_code
 
-    @property
-    def left_out(self) -> int:
-        """Questions that the map did not confirm, which are not written."""
-        return self._rows.left_out
-
-    def table(self, facts: Sequence[PatchFacts], maps: Sequence[np.ndarray], captions_of: Iterable[TextRow]) -> pa.Table:
-        """Rows of some patches, captions and questions.
+    def rows(self, facts: Sequence[PatchFacts], maps: Sequence[np.ndarray], captions_of: Iterable[TextRow]) -> tuple[pa.Table, int]:
+        """Rows of some patches as of ``captions.asked_rows``, and how many questions the map did not confirm, which are left out.
 
         Args:
-            facts: in rising order of patch ids, behind those before.
+            facts: in rising order of patch ids.
             maps: (y, x) uint16 codes of the same patches.
             captions_of: rows of the same patches, in the same order.
         """
-        self._maps = {each.patch_id: codes for each, codes in zip(facts, maps, strict=True)}
-        return self._rows.table(facts, captions_of)
-
-    def _is_right(self, facts: PatchFacts, question: captions.Question) -> bool:
         from rsdata.testing.solver import MapSolver
 
-        patch_id, solver = self._solver
-        if patch_id != facts.patch_id or not isinstance(solver, MapSolver):
-            solver = MapSolver(
-                self._maps[facts.patch_id],
-                self._class_of_code,
-                self._reader,
-                country=facts.country,
-                season=facts.season,
-                climate=facts.climate,
-            )
-            self._solver = facts.patch_id, solver
-        options = (question.answer, *question.wrong) if question.wrong else ()
-        point = None if question.point is None else (question.point.x, question.point.y)
-        try:
-            return solver.answer(question.text, options, point) == question.answer
-        except CaptionError:
-            return False
+        map_of = {each.patch_id: codes for each, codes in zip(facts, maps, strict=True)}
+        solvers: dict[str, MapSolver] = {}
+
+        def is_right(facts: PatchFacts, question: captions.Question) -> bool:
+            solver = solvers.get(facts.patch_id)
+            if solver is None:
+                codes, known = map_of[facts.patch_id], {"country": facts.country, "season": facts.season, "climate": facts.climate}
+                solvers.clear()  # patch by patch
+                solver = solvers[facts.patch_id] = MapSolver(codes, self._class_of_code, self._reader, **known)
+            options = (question.answer, *question.wrong) if question.wrong else ()
+            point = None if question.point is None else (question.point.x, question.point.y)
+            try:
+                return solver.answer(question.text, options, point) == question.answer
+            except CaptionError:
+                return False
+
+        return captions.asked_rows(facts, captions_of, self._options, is_right)

@@ -1,38 +1,41 @@
 """Facts of each kept patch, and the texts they support."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from rsdata import captions, catalog, shards
-from rsdata.errors import CaptionError
+from rsdata import captions, catalog
 from rsdata.recipe import Recipe
-from rsdata.records import PatchFacts, PatchId, TextRow, reference_map_id
-from rsdata.sensors import REFERENCE_MAP
-from rsdata.steps.asking import QuestionWriter
+from rsdata.records import PatchFacts, PatchId, TextRow
+from rsdata.steps.asking import question_options
+from rsdata.steps.caption_portions import Portion, PortionMaker, PortionTexts, climate_files, texts_in_processes
 from rsdata.steps.engines import keeping_outcomes, kept_files, surroundings
-from rsdata.steps.inputs import local_path
 from rsdata.steps.label_inputs import nomenclature_of
 from rsdata.steps.receipts import Outcome, once, outputs_digest
 from rsdata.workspace import Workspace, file_sha256, writing
 
 _PORTION = 1024  # patches whose facts are in memory at a time
+_SHARED_OUT = 256  # patches that a worker takes at a time
+_WORTH_SHARING = 4096  # patches; with fewer, starting workers takes as long as they save
 
 
-def caption_patches(recipe: Recipe, workspace: Workspace, advance: Callable[[int], None] = lambda n: None, ask: bool = True) -> Outcome:
+def caption_patches(
+    recipe: Recipe, workspace: Workspace, advance: Callable[[int], None] = lambda n: None, ask: bool = True, workers: int = 1
+) -> Outcome:
     """Gather the facts of each kept patch and write texts that they support.
 
     Args:
         advance: told how many captions have been written.
         ask: whether the server of a language model may be asked, where the recipe names one; else its answers must be kept already.
+        workers: processes that write captions from templates, where there are many patches; a language model needs none. The
+            files do not depend on it.
     """
     table = _kept(workspace)
 
     def work() -> tuple[list[Path], dict[str, int]]:
-        questions = QuestionWriter(recipe, table["country"].dropna(), _climates(recipe, workspace)) if recipe.captions.questions else None
+        options = question_options(recipe, table["country"].dropna(), _climates(recipe, workspace)) if recipe.captions.questions else None
+        questions, left_out = captions.TextRows(options) if options else None, 0
         with (
             captions.open_engine(recipe.captions, surroundings(recipe, workspace, ask, advance)) as engine,
             keeping_outcomes(engine, workspace) as keep_outcomes,
@@ -41,14 +44,14 @@ def caption_patches(recipe: Recipe, workspace: Workspace, advance: Callable[[int
             catalog.writing_rows(facts_aside, PatchFacts) as facts_rows,
             catalog.writing_rows(texts_aside, TextRow) as texts_rows,
         ):
-            for facts, maps in facts_in_portions(recipe, workspace):
-                facts_rows.append(facts)
-                captioned = engine.captions(facts)
+            for portion in _made(table, recipe, workspace, engine, options, workers, advance):
+                facts_rows.append(portion.facts)
+                texts_rows.append(questions.place(portion.texts) if questions else portion.texts)
+                left_out += portion.left_out
                 keep_outcomes()
-                texts_rows.append(questions.table(facts, maps, captioned) if questions else captioned)
         counts = {"patches": facts_rows.rows, "texts": texts_rows.rows}
         made = [workspace.facts, workspace.texts, *(path for path in kept_files(workspace) if path.exists())]
-        return made, counts | ({"questions left out": questions.left_out} if questions else {})
+        return made, counts | ({"questions left out": left_out} if questions else {})
 
     key = {f"maps {scene}": outputs_digest("quality", scene, workspace) for scene in _scenes(table).unique()}
     key |= {f"climate {number}": file_sha256(path) for number, path in enumerate(climate_files(recipe, workspace))}
@@ -56,19 +59,24 @@ def caption_patches(recipe: Recipe, workspace: Workspace, advance: Callable[[int
     return once("captions", "all", workspace, {**key, "labels": nomenclature_of(recipe).digest}, work)
 
 
-def climate_files(recipe: Recipe, workspace: Workspace) -> list[Path]:
-    """What climate zones are read from: the raster, and the table of its classes if the recipe names one.
-
-    Raises: CaptionError if one is missing.
-    """
-    said = recipe.captions.climate
-    if said is None:
-        return []
-    files = [local_path(said.raster, recipe, workspace), *([Path(recipe.absolute(said.classes))] if said.classes else [])]
-    for path in files:
-        if not path.is_file():
-            raise CaptionError(f"{path} does not exist; name the files of `captions.climate`, or leave it out", path=str(path))
-    return files
+def _made(
+    table: pd.DataFrame,
+    recipe: Recipe,
+    workspace: Workspace,
+    engine: captions.Engine,
+    options: captions.TextOptions | None,
+    workers: int,
+    advance: Callable[[int], None],
+) -> Iterator[PortionTexts]:
+    """Facts and texts of all patches, in the order of their ids."""
+    if workers > 1 and len(table) >= _WORTH_SHARING and not isinstance(engine, captions.ModelEngine):
+        for made in texts_in_processes(_portions(table, _SHARED_OUT), recipe, workspace, options, workers):
+            advance(len(made.facts))
+            yield made
+        return
+    maker = PortionMaker(recipe, workspace, options)
+    for portion in _portions(table, _PORTION):
+        yield maker.texts(portion, engine)
 
 
 def check_climate(recipe: Recipe, workspace: Workspace) -> None:
@@ -86,24 +94,18 @@ def _climates(recipe: Recipe, workspace: Workspace) -> list[str]:
     return [name for name in captions.climate_names(*files[1:]).values() if name] if files else []
 
 
-def facts_in_portions(recipe: Recipe, workspace: Workspace) -> Iterator[tuple[list[PatchFacts], list[np.ndarray]]]:
-    """Facts and maps of all kept patches, in the order of their ids; the maps are those that the scenes contribute to the shards."""
-    table = _kept(workspace)
-    classes = captions.MapClasses.of(nomenclature_of(recipe).classes)
-    files, fewest = climate_files(recipe, workspace), recipe.captions.min_region_pixels
-    with ExitStack() as stack:
-        climate = stack.enter_context(captions.ClimateRaster(files[0], captions.climate_names(*files[1:]))) if files else None
-        for scene, of_scene in table.groupby(_scenes(table), sort=False):
-            with shards.LmdbStore(workspace.part("quality", str(scene), "")) as store:
-                for first in range(0, len(of_scene), _PORTION):
-                    rows = of_scene.iloc[first : first + _PORTION].to_dict("records")
-                    zones = climate.zones([captions.centre_of(row) for row in rows]) if climate else [None] * len(rows)
-                    maps = [store.read(reference_map_id(row["patch_id"]))[REFERENCE_MAP.band_names[0]] for row in rows]
-                    facts = [
-                        captions.facts_of(row, codes, classes, min_region_pixels=fewest, climate=zone)
-                        for row, codes, zone in zip(rows, maps, zones, strict=True)
-                    ]
-                    yield facts, maps
+def facts_in_portions(recipe: Recipe, workspace: Workspace) -> Iterator[list[PatchFacts]]:
+    """Facts of all kept patches, in the order of their ids."""
+    maker = PortionMaker(recipe, workspace)
+    for portion in _portions(_kept(workspace), _PORTION):
+        yield maker.facts(portion)[0]
+
+
+def _portions(table: pd.DataFrame, most: int) -> Iterator[Portion]:
+    """Cut patches into portions of one scene each."""
+    for scene, of_scene in table.groupby(_scenes(table), sort=False):
+        for first in range(0, len(of_scene), most):
+            yield Portion(str(scene), of_scene.iloc[first : first + most].to_dict("records"))
 
 
 def _kept(workspace: Workspace) -> pd.DataFrame:

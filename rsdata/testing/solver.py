@@ -16,7 +16,7 @@ from scipy import ndimage
 from rsdata.errors import CaptionError
 
 _Thing = TypeVar("_Thing")
-_EIGHT_CONNECTED = np.ones((3, 3), int)
+_EIGHT_CONNECTED = np.ones((3, 3), bool)
 _HALF = np.sqrt(0.5)
 _COMPASS = {  # word to unit vector (east, north)
     "north": (0.0, 1.0), "north-east": (_HALF, _HALF), "east": (1.0, 0.0), "south-east": (_HALF, -_HALF),
@@ -50,8 +50,13 @@ class QuestionReader:
 
     def read(self, text: str) -> tuple[str, list[str]]:
         """The question with ``<class>`` in place of each class, and the classes in order."""
-        found = [self._names[match.group().casefold()] for match in self._pattern.finditer(text)]
-        return self._pattern.sub("<class>", text), found
+        found: list[str] = []
+
+        def note(match: re.Match[str]) -> str:
+            found.append(self._names[match.group().casefold()])
+            return "<class>"
+
+        return self._pattern.sub(note, text), found
 
 
 class MapSolver:
@@ -75,10 +80,9 @@ class MapSolver:
         """
         self.reader = reader
         self.country, self.season, self.climate = country, season, climate
-        names, lookup = _lookup(tuple(class_of_code.items()))
-        self._number_of = {name: number for number, name in enumerate(names, start=1)}
+        self._number_of, lookup = _lookup(tuple(class_of_code.items()))
         self._classes = lookup[codes]  # number of the class, 0 for none
-        self._pixels_of = np.bincount(self._classes.ravel(), minlength=len(names) + 1)
+        self._pixels_of = np.bincount(self._classes.ravel(), minlength=len(self._number_of) + 1)
         self._found: dict[str, tuple[np.ndarray, list[Region]]] = {}
 
     def answer(self, text: str, options: Sequence[str] = (), point: tuple[int, int] | None = None) -> str:
@@ -264,23 +268,23 @@ def _one(fitting: Sequence[_Thing], text: str) -> _Thing:
 def _split(mask: np.ndarray) -> tuple[np.ndarray, list[Region]]:
     numbers, count = ndimage.label(mask, structure=_EIGHT_CONNECTED)
     places = np.flatnonzero(mask)
-    (y, x), own = divmod(places, mask.shape[1]), numbers.ravel()[places]
-    pixels, sum_y, sum_x = (np.bincount(own, weights=weights, minlength=count + 1)[1:] for weights in (None, y, x))
+    (y, x), own = divmod(places, mask.shape[1]), numbers.ravel()[places].astype(np.intp)
+    pixels, sum_y, sum_x = (np.bincount(own, weights=weights, minlength=count + 1)[1:].tolist() for weights in (None, y, x))
     boxes = ndimage.find_objects(numbers, count)
     return numbers, [
-        Region(int(size), (float(down / size) + 0.5, float(across / size) + 0.5), (columns.start, rows.start, columns.stop, rows.stop))
+        Region(size, (down / size + 0.5, across / size + 0.5), (columns.start, rows.start, columns.stop, rows.stop))
         for size, down, across, (rows, columns) in zip(pixels, sum_y, sum_x, boxes, strict=True)
     ]
 
 
 @lru_cache(maxsize=8)
-def _lookup(class_of_code: tuple[tuple[int, str], ...]) -> tuple[list[str], np.ndarray]:
-    """Class names, and code to the place of its class, from 1; 0 for a code without one."""
-    names = sorted({name for _, name in class_of_code})
+def _lookup(class_of_code: tuple[tuple[int, str], ...]) -> tuple[Mapping[str, int], np.ndarray]:
+    """The number of each class, from 1, and code to the number of its class; 0 for a code without one."""
+    number_of = {name: number for number, name in enumerate(sorted({name for _, name in class_of_code}), start=1)}
     lookup = np.zeros(2**16, np.intp)
     for code, name in class_of_code:
-        lookup[code] = names.index(name) + 1
-    return names, lookup
+        lookup[code] = number_of[name]
+    return number_of, lookup
 
 
 def _direction(target: Region, origin: Region) -> str:

@@ -48,7 +48,7 @@ class Reader(Generic[_Meaning]):
         for begin in _BEGIN.finditer(text):
             if found and begin.start() < found[-1][1]:
                 continue
-            for pattern, meaning in self._by_first.get(_first(begin.group()), ()):
+            for pattern, meaning in self._by_first.get(_looked_up_by(begin.group()), ()):
                 match = pattern.match(text, begin.start())
                 if match:
                     found.append((match.start(), match.end(), meaning))
@@ -62,7 +62,11 @@ _BEGIN = re.compile(r"(?<![\w\u2010-\u2015-])(?:\w+|[^\w\s])")
 def _first(text: str) -> str:
     """What a name is looked up by: its first word without the plural's s, or its first letter."""
     begin = re.match(r"\w+|[^\w\s]", text)
-    return begin.group().casefold().removesuffix("s") if begin else ""
+    return _looked_up_by(begin.group()) if begin else ""
+
+
+def _looked_up_by(word: str) -> str:
+    return word.casefold().removesuffix("s")
 
 
 @lru_cache(maxsize=64)
@@ -155,3 +159,9 @@ def climate_words() -> tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]:
     return tuple(
         (re.compile(rf"\b(?:{row['words']})\b", re.IGNORECASE), tuple(row["symbols"].split())) for row in _rows("climate_words.csv")
     )
+
+
+@cache
+def any_climate_word() -> re.Pattern[str]:
+    """Finds a place in a text if any word for a climate does."""
+    return re.compile("|".join(rf"\b(?:{row['words']})\b" for row in _rows("climate_words.csv")), re.IGNORECASE)

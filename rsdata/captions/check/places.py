@@ -16,8 +16,8 @@ class Places(Sentence):
         for i, word in enumerate(said):
             if i in self.used:
                 continue
-            phrase = next((each.split() for each in words.TOUCH_PHRASES if said[i : i + len(each.split())] == each.split()), None)
-            if word not in words.TOUCH | words.AROUND and phrase is None:
+            phrase = next((each for each in words.TOUCH_PHRASES if word == each[0] and said[i : i + len(each)] == each), None)
+            if word not in words.TOUCH and word not in words.AROUND and phrase is None:
                 continue
             if word == "along" and said[i + 1 : i + 2] == ["with"]:
                 self.used.add(i)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from rsdata.captions import wording
-from rsdata.captions.check.lexicon import Reader, class_reader, climate_words
+from rsdata.captions.check.lexicon import Reader, any_climate_word, class_reader, climate_words
 
 # class, share, area, length, count, place in the patch, season, month, year, day, country, climate, sensor, coordinate; word, mark
 Kind = Literal[
@@ -96,7 +96,11 @@ _NUMBER_WORDS = {word: value for value, word in enumerate(_UNITS)}
 _NUMBER_WORDS |= {word: 10 * value for value, word in enumerate(_TENS, start=2)}
 _NUMBER_WORDS |= {f"{ten} {unit}": 10 * i + k for i, ten in enumerate(_TENS, start=2) for k, unit in enumerate(_UNITS[:10]) if k}
 _NUMBER_WORDS |= {"a hundred": 100, "one hundred": 100}
-_NUMBER_WORD = "|".join(word.replace(" ", r"[\s-]") for word in sorted(_NUMBER_WORDS, key=lambda word: -len(word)))
+# Of two that fit, the longer; what they begin with is looked at first, as a text is tried at every word.
+_NUMBER_WORD = (
+    rf"(?=[{''.join(sorted({word[0] for word in _NUMBER_WORDS}))}])(?:(?:{'|'.join(_TENS)})(?:[\s-](?:{'|'.join(_UNITS[1:10])}))?"
+    rf"|(?:a|one)[\s-]hundred|{'|'.join(sorted(_UNITS, key=lambda word: -len(word)))})"
+)
 _MANY = float("inf")
 _COUNTLESS = 1e9
 _VAGUE = {
@@ -107,23 +111,26 @@ _VAGUE = {
 
 _BELOW = r"less than|fewer than|under|below|at most|no more than|up to|not more than|just under"
 _ABOVE = r"more than|over|above|at least|no less than|not less than|in excess of|just over"
-_BOUND = rf"(?:\b(?:(?P<below>{_BELOW})|(?P<above>{_ABOVE}))\s+(?:about\s+|approximately\s+|roughly\s+)?)?"
+_BOUNDS = rf"(?=[{''.join(sorted({phrase[0] for phrase in f'{_BELOW}|{_ABOVE}'.split('|')}))}])(?:(?P<below>{_BELOW})|(?P<above>{_ABOVE}))"
+_BOUND = rf"(?:\b{_BOUNDS}\s+(?:about\s+|approximately\s+|roughly\s+)?)?"
 _DIGITS = r"(?<![\w.,\u2010-\u2015-])(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?)"
 _NUMERAL = rf"(?:{_DIGITS}|\b(?P<spelt>{_NUMBER_WORD}))"
-_AMOUNT = rf"{_BOUND}[~≈]?\s?{_NUMERAL}[\s-]?"
-_SHARE = re.compile(rf"{_AMOUNT}(?:%|per\s?cent\b|percent\b)", re.IGNORECASE)
+_AMOUNT = rf"(?:\b|(?=[~≈\s])){_BOUND}[~≈]?\s?{_NUMERAL}[\s-]?"
+_SHARE_UNIT = re.compile(r"(?:%|per\s?cent\b|percent\b)", re.IGNORECASE)
+_SHARE = re.compile(f"{_AMOUNT}{_SHARE_UNIT.pattern}", re.IGNORECASE)
 _PHRASE = re.compile(
-    rf"(?:\b(?:(?P<below>{_BELOW})|(?P<above>{_ABOVE}))\s+)?\b(?:"
+    rf"\b(?:{_BOUNDS}\s+)?\b(?:"
     + "|".join(rf"(?P<p{index}>{phrase.pattern})(?!\w)" for index, phrase in enumerate(wording.SHARE_PHRASES))
     + ")",
     re.IGNORECASE,
 )
 _NOMINAL = {"three quarters": 0.75, "two thirds": 2 / 3, "half": 0.5, "third": 1 / 3, "quarter": 0.25, "tenth": 0.1}
-_AREA = re.compile(
-    rf"{_AMOUNT}(?:(?P<ha>ha\b|hectares?\b)|(?P<km>km²|km2\b|km\^2|sq\.?\s?km\b|square[\s-]kilomet(?:er|re)s?\b)"
+_AREA_UNIT = re.compile(
+    r"(?=[hkms])(?:(?P<ha>ha\b|hectares?\b)|(?P<km>km²|km2\b|km\^2|sq\.?\s?km\b|square[\s-]kilomet(?:er|re)s?\b)"
     r"|(?P<m>m²|m2\b|m\^2|sq\.?\s?m\b|square[\s-]met(?:er|re)s?\b))",
     re.IGNORECASE,
 )
+_AREA = re.compile(f"{_AMOUNT}{_AREA_UNIT.pattern}", re.IGNORECASE)
 _SIDE = r"(?:1[.]2\s?(?:km|kilomet(?:er|re)s?)|1,?200\s?(?:m|met(?:er|re)s?))"
 _SIZE = re.compile(
     rf"(?:{_SIDE}|1[.]2|1,?200)\s?(?:by|x|×)\s?{_SIDE}(?:\s(?:in size|square|wide))?|{_SIDE}[\s-](?:wide|across|square|side|on a side)"
@@ -131,9 +138,10 @@ _SIZE = re.compile(
     r"|(?:at\s)?(?:a\s)?(?:resolution of\s)?10[\s-]?(?:m|met(?:er|re)s?)[\s-](?:resolution|pixels?)",
     re.IGNORECASE,
 )
-_LENGTH = re.compile(rf"{_AMOUNT}(?:(?P<km>km\b|kilomet(?:er|re)s?\b)|(?P<m>m\b|met(?:er|re)s?\b))", re.IGNORECASE)
+_LENGTH_UNIT = re.compile(r"(?:(?P<km>km\b|kilomet(?:er|re)s?\b)|(?P<m>m\b|met(?:er|re)s?\b))", re.IGNORECASE)
+_LENGTH = re.compile(f"{_AMOUNT}{_LENGTH_UNIT.pattern}", re.IGNORECASE)
 _COUNT = re.compile(
-    rf"{_BOUND}(?:{_NUMERAL}|\b(?P<vague>{'|'.join(map(re.escape, _VAGUE))}))(?![\w%]|[.,]\d)", re.IGNORECASE
+    rf"\b{_BOUND}(?:{_NUMERAL}|\b(?P<vague>{'|'.join(map(re.escape, _VAGUE))}))(?![\w%]|[.,]\d)", re.IGNORECASE
 )  # a number of things, or one that says nothing the check knows
 _DEGREES = re.compile(
     r"(?P<latitude>latitude\s(?:of\s)?)?(?P<longitude>longitude\s(?:of\s)?)?(?P<sign>[-−])?(?P<number>\d+(?:\.\d+)?)\s?(?:°|degrees?)"
@@ -173,6 +181,8 @@ _WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*|\d[\w.,]*\w|[^\s\x00]")
 
 def plain(text: str) -> str:
     """The text as a person sees it: one form per letter, single spaces, no invisible characters, plain quotes and dashes."""
+    if text.isascii():
+        return " ".join(text.split())
     visible = "".join(letter for letter in unicodedata.normalize("NFC", text) if unicodedata.category(letter) != "Cf")
     folded = "".join(letter if letter in "²°" else unicodedata.normalize("NFKC", letter) for letter in visible)
     folded = folded.translate(str.maketrans("‘’“”‐‑‒", "''\"\"---"))
@@ -203,10 +213,13 @@ def tokens(
     take("sensor", _spans(_SENSOR, rest, lambda m: m.lastgroup))
     take("length", ((m.start(), m.end(), None) for m in _SIZE.finditer(rest)))
     take("where", (span for span in _wheres(rest) if span[2].form == "half"))  # before shares, for its "half"
-    take("share", _spans(_SHARE, rest, lambda m: _amount(m, 1)))
+    if _SHARE_UNIT.search(rest):
+        take("share", _spans(_SHARE, rest, lambda m: _amount(m, 1)))
     take("share", _spans(_PHRASE, rest, _phrase))
-    take("area", _spans(_AREA, rest, lambda m: _amount(m, 1e4 if m["ha"] else 1e6 if m["km"] else 1)))
-    take("length", _spans(_LENGTH, rest, lambda m: _amount(m, 1e3 if m["km"] else 1)))
+    if _AREA_UNIT.search(rest):
+        take("area", _spans(_AREA, rest, lambda m: _amount(m, 1e4 if m["ha"] else 1e6 if m["km"] else 1)))
+    if _LENGTH_UNIT.search(rest):
+        take("length", _spans(_LENGTH, rest, lambda m: _amount(m, 1e3 if m["km"] else 1)))
     for number, pattern in _MONTHS.items():
         take("month", ((match.start(), match.end(), number) for match in pattern.finditer(rest)))
     take("season", _spans(_SEASON, rest, lambda m: m.lastgroup))
@@ -300,6 +313,8 @@ def _own_climate(rest: str, own: str | None) -> Iterator[tuple[int, int, tuple[s
 
 def _climates(rest: str) -> Iterator[tuple[int, int, tuple[str, ...]]]:
     """Other climates named: a Köppen-Geiger symbol, or a word for several of them."""
+    if not (_SYMBOL.search(rest) or any_climate_word().search(rest)):
+        return
     taken: list[tuple[int, int]] = []
     for pattern, symbols in ((_SYMBOL, ("symbol",)), *climate_words()):
         for match in pattern.finditer(rest):

@@ -51,17 +51,20 @@ TOUCH = _set(
     "touched neighbour neighbours neighbouring neighboring neighbor neighbors beside alongside meet meets meeting flank flanks "
     "flanked flanking fringe fringes fringed contiguous near nearby boundary along borders' edged"
 )
-TOUCH_PHRASES = (
-    "next to",
-    "right next to",
-    "side by side",
-    "in contact with",
-    "in contact",
-    "close to",
-    "share a",
-    "shares a",
-    "sharing a",
-)
+TOUCH_PHRASES = [
+    phrase.split()
+    for phrase in (
+        "next to",
+        "right next to",
+        "side by side",
+        "in contact with",
+        "in contact",
+        "close to",
+        "share a",
+        "shares a",
+        "sharing a",
+    )
+]
 AROUND = _set("surrounded surrounds surround surrounding enclosed encloses enclosing encircled encircles")
 # Of a list whose members share a border
 MUTUAL = _set("each other another share shares sharing neighbours neighbors adjacent side together touch meet border contact between")
