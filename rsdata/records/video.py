@@ -38,9 +38,7 @@ class VideoGroup(Record):
     values: Literal["exact", "bits", "grid", "components"] = Field(description="what a plane is: a band, or a component of all bands")
     transform: Literal["none", "klt"] = "none"
     components: int = Field(default=0, ge=0, description="planes that a matrix in the tables turns into bands; 0 without one")
-    mixed: bool = Field(
-        default=False, description="whether coded frames are mixtures of a segment's dates, by weights in the tables"
-    )
+    mixed: bool = Field(default=False, description="whether coded frames are mixtures of a segment's dates, by weights in the tables")
     step: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="quantiser step in the cube's unit")
     low: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(
         default=[], description="smallest value per band; decoded values are clipped"

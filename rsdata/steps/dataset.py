@@ -186,4 +186,3 @@ def _scene_table(unit: str, workspace: Workspace) -> pd.DataFrame:
 
 def _shifts(units: Sequence[str], workspace: Workspace) -> list[Coregistration]:
     return [shift for unit in units for shift in read_record(workspace.part("quality", unit, ".json"), Coregistrations).scenes]
-

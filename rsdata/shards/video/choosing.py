@@ -18,9 +18,7 @@ _TRIALS = 8
 _CLOSE = 0.02  # share of a rate, or decibels over 5: near enough
 
 
-def encode_any(
-    cube: np.ndarray, settings: VideoSettings, bands: Sequence[str] | None = None, valid: np.ndarray | None = None
-) -> bytes:
+def encode_any(cube: np.ndarray, settings: VideoSettings, bands: Sequence[str] | None = None, valid: np.ndarray | None = None) -> bytes:
     """``encode``, and mode auto too: chosen on a sample, corrected once if the whole cube came out too large or too bad.
 
     Raises: ShardError as ``encode``, or if no settings meet the target.
@@ -38,9 +36,7 @@ def encode_any(
     return blob
 
 
-def choose(
-    cube: np.ndarray, settings: VideoSettings, bands: Sequence[str] | None = None, valid: np.ndarray | None = None
-) -> VideoSettings:
+def choose(cube: np.ndarray, settings: VideoSettings, bands: Sequence[str] | None = None, valid: np.ndarray | None = None) -> VideoSettings:
     """Settings of another mode that meet the target on a sample of the cube: the best quality at a rate, or the lowest rate.
 
     Video and bounded error are both tried; lossless is taken where it meets the rate anyway.
