@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from rsdata.commands import app  # noqa: E402
-from rsdata.errors import RecipeError, TrainingError  # noqa: E402
+from rsdata.errors import RecipeError, ShardError, TrainingError  # noqa: E402
 from rsdata.recipe import Training, preset_names  # noqa: E402
 from rsdata.records import MultilabelScores, Spread, TrainingReport, result_rows  # noqa: E402
 from rsdata.training import CHECKPOINT_NAME, RUN_NAME, SilentProgress, run_folder, train_shard  # noqa: E402
@@ -468,3 +468,10 @@ def test_training_on_a_shard_asks_where_results_go(built, tmp_path):
         result = CliRunner().invoke(app, call)
         assert result.exit_code == 0, result.output
     assert (tmp_path / "out" / "training" / "small-cnn-B11" / "metrics.json").is_file()
+
+
+def test_a_folder_without_a_shard_is_said_before_anything_is_made(tmp_path):
+    result = CliRunner().invoke(app, ["train", str(tmp_path / "none"), "--out", str(tmp_path / "out")])
+    assert isinstance(result.exception, ShardError)
+    assert "has no manifest.json; name a shard's folder" in str(result.exception)
+    assert not (tmp_path / "out").exists()

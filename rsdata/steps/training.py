@@ -39,7 +39,8 @@ def train_on_shard(shard: Path, out: Path, options: Training, save_every_s: floa
     Returns: as ``train_baseline``.
     """
     table = Path(options.table) if options.table is not None else None
-    key = {"shards": file_sha256(shard / shards.MANIFEST_FILE)}
+    with shards.open_shard(shard):  # or it is said what is wrong with it, before anything is made
+        key = {"shards": file_sha256(shard / shards.MANIFEST_FILE)}
     return _train(shard, Workspace.create(out), options, table, key, save_every_s)
 
 

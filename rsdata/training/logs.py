@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from rsdata.errors import WorkspaceError
 from rsdata.records import EpochLog
 from rsdata.training.files import whole
 
@@ -17,6 +18,10 @@ class RunLog:
     """Writes the log of one run; a resumed run writes the epochs before it again, so both files are as if it had not stopped."""
 
     def __init__(self, folder: Path, before: Sequence[EpochLog]) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WorkspaceError(f"{folder} cannot be written: {error.strerror}; name another folder", path=str(folder)) from error
         self._folder = folder
         self._logs = list(before)
         self._board: Any = None
