@@ -4,6 +4,7 @@ Of 8- and 16-bit bands every value is counted, and all statistics follow from th
 patch and those sums added without rounding, so neither the order of patches nor the number of workers changes a digit.
 """
 
+import ctypes
 import math
 from fractions import Fraction
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ import numpy as np
 
 from rsdata.errors import ShardError
 from rsdata.records import BandStatistics
+from rsdata.shards.reading import Piece
 
 # unit of stored floats: first edge, last edge, bins; values beyond fall into the outer bins
 _FLOAT_HISTOGRAMS = {"dB": (-60.0, 40.0, 1000)}
@@ -78,6 +80,25 @@ class BandAccumulator:
         self._total += sum(map(_whole, sums[:, 0].tolist()))
         self._squares += sum(map(_whole, sums[:, 1].tolist()))
         self._min, self._max = min(self._min, float(sums[:, 2].min())), max(self._max, float(sums[:, 3].max()))
+
+    def add_piece(self, piece: Piece, band: str) -> None:
+        """Take in a band of all entries of a piece, where they lie in memory.
+
+        Raises: ShardError if they lack the band or hold another dtype.
+        """
+        plane = piece.layout.planes.get(band)
+        if plane is None or plane.dtype != self.dtype.name:
+            found = "nothing" if plane is None else plane.dtype
+            raise ShardError(f"a patch holds {found} as band {band}, expected {self.dtype}", band=band)
+        starts = piece.addresses + plane.offset
+        if (starts % self.dtype.itemsize).any():  # compiled code wants numbers where the processor does
+            for entry in range(len(starts)):
+                self.add(piece.plane(entry, band).copy())
+            return
+        first, size = int(starts.min()), math.prod(plane.shape_yx)
+        reach = int(starts.max()) - first + size * self.dtype.itemsize
+        memory = np.frombuffer(memoryview((ctypes.c_uint8 * reach).from_address(first)), self.dtype)  # only entries are looked at
+        self.add_many(memory, (starts - first) // self.dtype.itemsize, size)
 
     def state(self) -> tuple[Any, ...]:
         """What was gathered so far, small enough to send to another process."""

@@ -2,18 +2,17 @@
 
 What was written stays written: a run that finds what another left goes on where that one stopped and ends with the same
 files, unless the machine itself was started anew in between; then it begins again, as nothing is synced before the end.
-Nothing but the plan decides where portions end, and one thread gathers statistics in the order of keys, so the number of
-workers changes no byte.
+Nothing but the plan decides where portions end, and statistics are gathered from what was written, in the order of keys,
+while the digest of the same file is taken: so the number of workers changes no byte.
 """
 
 import ctypes
 import hashlib
 import json
-import math
 import os
 import shutil
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,19 +22,19 @@ import pandas as pd
 import psutil
 
 from rsdata.errors import ShardError
-from rsdata.records import LabelClass, LeftOut, ShardIndexRow, ShardManifest, reference_map_id
+from rsdata.records import Artifact, LabelClass, LeftOut, ShardIndexRow, ShardManifest, reference_map_id
 from rsdata.sensors import REFERENCE_MAP, SENTINEL1
 from rsdata.shards.convert.planning import Plan
 from rsdata.shards.convert.reading import Filled, Portion, Reader, portions
 from rsdata.shards.lmdb import DATA_FILE, LmdbStore, LmdbWriter
 from rsdata.shards.manifest import INDEX_FILE, MANIFEST_FILE, artifact, write_index, write_manifest
 from rsdata.shards.statistics import BandAccumulator
-from rsdata.shards.values import decode
 
 JOURNAL_FILE = "journal.json"  # while a conversion is under way
 _NAMED = 20  # damaged values that a message names
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
 _KEPT_BYTES = 32 * 2**20  # the most that glibc takes for either
+_REST_BYTES = 2**20
 
 
 Items = Sequence[tuple[str, bytes | memoryview]]
@@ -100,13 +99,7 @@ def convert(
     left_out = [each for each in left_out if first and each.key <= parts[first - 1].values[-1][0]]
     if written + len(left_out) != done:
         raise ShardError(f"{folder} holds {written} values, expected {done - len(left_out)}; remove it and convert again", path=str(folder))
-    statistics = _Statistics(plan, labelling)
-    if written:
-        store = LmdbStore(folder)
-        try:
-            statistics.add_stored((key, store.read(key)) for key in store.keys())  # noqa: SIM118
-        finally:
-            store.close()
+    if done:
         advance(done)
 
     broken: list[LeftOut] = []
@@ -120,7 +113,6 @@ def convert(
             broken += damaged
         if not broken:
             write(writer.append, _items(filled, plan))
-            statistics.add(filled)
         by_rasterio += filled.by_rasterio
         files += sum(plan.sources[value[1]].files_per_value for value in filled.portion.values)
         advance(len(filled.portion.values))
@@ -129,7 +121,7 @@ def convert(
     if len(left_out) == len(plan.values):
         raise _damaged(left_out, len(plan.values))
     index = _index(plan, {each.key for each in left_out}, labelling)
-    manifest = _finish(plan, folder, left_out, statistics, labelling, index)
+    manifest = _finish(plan, folder, parts, left_out, labelling, index)
     return Conversion(manifest, files, by_rasterio, written, labelled_rows(index))
 
 
@@ -271,34 +263,17 @@ class _Statistics:
             train = labelling.table[labelling.table["split"] == "train"]
             self._counted = set(train["patch_id"]) | set(train["s1_name"])
 
-    def add(self, filled: Filled) -> None:
-        usual: dict[int, list[int]] = {}  # source to where its values begin
-        for place, (value, at) in enumerate(zip(filled.portion.values, filled.portion.at, strict=True)):
-            if place in filled.damaged or not self._of(value[0], value[1]):
-                continue
-            if place in filled.odd:
-                self._add(value[1], decode(filled.odd[place], value[0]))
-            else:
-                usual.setdefault(value[1], []).append(at)
-        for source, starts in usual.items():
-            for name, accumulator in self._bands[source].items():
-                at, dtype, shape = self._plan.sources[source].layout.bands[name]
-                pixels = filled.buffer[: filled.portion.bytes].view(dtype)
-                accumulator.add_many(pixels, (np.array(starts) + at) // pixels.itemsize, math.prod(shape))
-
-    def _add(self, source: int, bands: Mapping[str, np.ndarray]) -> None:
-        for name, accumulator in self._bands[source].items():
-            accumulator.add(bands[name])
-
-    def add_stored(self, stored: Iterator[tuple[str, Mapping[str, np.ndarray]]]) -> None:
-        """Take in values that an earlier run wrote."""
-        source_of = {value[0]: value[1] for value in self._plan.values}
-        for key, bands in stored:
-            if self._of(key, source_of[key]):
-                self._add(source_of[key], bands)
-
-    def _of(self, key: str, source: int) -> dict[str, BandAccumulator]:
-        return self._bands[source] if self._counted is None or key in self._counted else {}
+    def add(self, store: LmdbStore, part: Portion, missing: Collection[str]) -> None:
+        """Take in the values of a portion that were written."""
+        counted: dict[int, list[str]] = {}  # source to keys
+        for value in part.values:
+            if self._bands[value[1]] and value[0] not in missing and (self._counted is None or value[0] in self._counted):
+                counted.setdefault(value[1], []).append(value[0])
+        for source, keys in counted.items():
+            with store.pieces(keys, list(self._bands[source])) as pieces:
+                for piece in pieces:
+                    for name, accumulator in self._bands[source].items():
+                        accumulator.add_piece(piece, name)
 
     def result(self, source: int, name: str) -> BandAccumulator | None:
         return self._bands[source].get(name)
@@ -307,13 +282,19 @@ class _Statistics:
 def _finish(
     plan: Plan,
     folder: Path,
+    parts: Sequence[Portion],
     left_out: Sequence[LeftOut],
-    statistics: _Statistics,
     labelling: Labelling | None,
     index: pd.DataFrame,
 ) -> ShardManifest:
-    """Write index and manifest, and take the journal away."""
+    """Look at what was written, write index and manifest, and take the journal away."""
     write_index(folder / INDEX_FILE, index)
+    statistics = _Statistics(plan, labelling)
+    with ThreadPoolExecutor(1) as pool:  # the disk writes meanwhile
+        synced = pool.submit(_sync, folder / DATA_FILE)
+        sha256 = _pass_over(folder, parts, {each.key for each in left_out}, statistics)
+        synced.result()
+    data = Artifact(path=DATA_FILE, bytes=(folder / DATA_FILE).stat().st_size, sha256=sha256)
     bands = []
     for place, source in enumerate(plan.sources):
         for name in source.input.band_names:
@@ -336,15 +317,25 @@ def _finish(
         counts={split: int(splits.get(split, 0)) for split in ("train", "validation", "test")} if has_splits else {},
         keys=len(plan.values) - len(left_out),
         left_out=list(left_out),
-        files=[],
+        files=[data, artifact(folder, INDEX_FILE)],
     )
-    with ThreadPoolExecutor(1) as pool:  # the disk writes while the digest is taken
-        synced = pool.submit(_sync, folder / DATA_FILE)
-        manifest = manifest.model_copy(update={"files": [artifact(folder, name) for name in (DATA_FILE, INDEX_FILE)]})
-        synced.result()
     write_manifest(folder / MANIFEST_FILE, manifest)
     (folder / JOURNAL_FILE).unlink()
     return manifest
+
+
+def _pass_over(folder: Path, parts: Sequence[Portion], missing: Collection[str], statistics: _Statistics) -> str:
+    """Gather statistics and the SHA-256 of the data file side by side, portion by portion, so that it is read once."""
+    hashed = hashlib.sha256()
+    with (folder / DATA_FILE).open("rb") as stream, ThreadPoolExecutor(1) as beside:
+        for part in parts:
+            under_way = beside.submit(lambda size: hashed.update(stream.read(size)), part.bytes)
+            with LmdbStore(folder) as store:  # opened for each, so that no more than a portion stays mapped
+                statistics.add(store, part, missing)
+            under_way.result()
+        while text := stream.read(_REST_BYTES):
+            hashed.update(text)
+    return hashed.hexdigest()
 
 
 def _sync(path: Path) -> None:
