@@ -16,6 +16,7 @@ from rsdata.errors import ShardError
 from rsdata.shards import LmdbStore
 from rsdata.shards.lmdb import write_lmdb
 from rsdata.shards.reading import BatchPlan, Headers, Layout, Piece, Plane, Resampling, pieces_of, pieces_of_values
+from rsdata.shards.reading.kernel import LARGE_BYTES
 from rsdata.shards.values import encode
 
 SIDE = 12
@@ -106,6 +107,22 @@ def store(values, tmp_path) -> LmdbStore:
 def test_nearest_equals_numpy_to_the_bit(values, store, side):
     keys = ["p3", "p0", "p3", "p7"]
     np.testing.assert_array_equal(filled(plan(side=side), store, keys), [by_hand(values[key], side) for key in keys])
+
+
+@pytest.mark.parametrize(("side", "dtype"), [(120, "uint16"), (104, "float32"), (104, "int16"), (120, "uint8")])
+def test_a_batch_too_large_for_caches_holds_the_same_pixels(side, dtype):
+    made = plan(side=side)
+    values = {f"{n}": entry(n, dtype, {"B02": side, "B05": side // 2, "B01": side // 8 if side == 104 else side // 6}) for n in range(3)}
+    count = LARGE_BYTES // (len(BANDS) * side * side * 4) + 1
+    keys = [f"{n % 3}" for n in range(count)]
+    room = np.full(count * len(BANDS) * side * side + 16, NAN, np.float32)
+    out = room[-room.ctypes.data % 64 // 4 :][: count * len(BANDS) * side * side].reshape(count, len(BANDS), side, side)
+    turns = np.arange(count) % 5 // 4 * 3  # every fifth is turned
+    with pieces_of(MemoryStore(values), keys, BANDS) as pieces:
+        assert made.fill(pieces, BANDS, out, turns) == []
+    for row, key in enumerate(keys):
+        np.testing.assert_array_equal(out[row], np.rot90(by_hand(values[key], side), turns[row], (1, 2)))
+    assert np.isnan(room).sum() == 16  # nothing beside the batch was written
 
 
 @pytest.mark.parametrize(("resampling", "sides"), [("bilinear", (12, 24, 7)), ("area", (6, 3, 2))])

@@ -101,6 +101,7 @@ def write_lmdb(folder: Path, items: Iterable[tuple[str, bytes]]) -> Path:
 # LMDB forbids opening one database twice in a process, so stores of the same database share it.
 _ENVIRONMENTS: dict[tuple[int, Path], tuple[lmdb.Environment, int]] = {}
 _LOCK = threading.RLock()
+_LOOKING_UP = threading.Lock()
 # a child that is forked while another thread holds the lock must not find it held for ever
 os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 
@@ -225,11 +226,12 @@ class LmdbStore:
         try:
             with env.begin(buffers=True) as transaction:
                 values: list[memoryview] = []
-                for key in keys:
-                    value = transaction.get(key.encode())
-                    if value is None:
-                        raise self._absent(key)
-                    values.append(value)
+                with _LOOKING_UP:
+                    for key in keys:
+                        value = transaction.get(key.encode())
+                        if value is None:
+                            raise self._absent(key)
+                        values.append(value)
                 if self._codec is not None:
                     values = [memoryview(self._unpacked(bytes(value), key)) for key, value in zip(keys, values, strict=True)]
                 yield pieces_of_values(values, keys, self._headers)

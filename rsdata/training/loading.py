@@ -25,6 +25,7 @@ Workers = Literal["threads", "fork", "spawn", "forkserver"]
 _MOST_FREE = 16  # batches' worth of memory that are kept for later
 _AHEAD = 2  # batches read ahead, for each worker
 _SPARE = 3  # batches the caller may hold beside those before they are copied, where memory is shared with processes
+_LINE_BYTES = 64
 _Memory = npt.NDArray[np.uint8]
 _Places = npt.NDArray[np.int64]
 Batch = TypeVar("Batch")
@@ -69,7 +70,7 @@ class BufferPool:
             memory = self._free.popleft()
             if memory.nbytes >= size:
                 return memory
-        return np.empty(size, np.uint8) if self._grows else None
+        return _new(size) if self._grows else None
 
     def put(self, memory: _Memory) -> None:
         self._free.append(memory)
@@ -86,6 +87,12 @@ class BufferPool:
 
         self._lent[number] = weakref.ref(lease, back)
         return torch.from_numpy(lease)
+
+
+def _new(size: int) -> _Memory:
+    """Memory that begins where a cache line does, so that compiled code may write past the cache."""
+    room = np.empty(size + _LINE_BYTES, np.uint8)
+    return room[-room.ctypes.data % _LINE_BYTES :][:size]
 
 
 def _shaped(memory: _Memory, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:

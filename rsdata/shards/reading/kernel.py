@@ -11,8 +11,12 @@ from numba import carray, njit, types
 from numba.core import typing
 from numba.extending import intrinsic
 
+from rsdata.shards.reading.streaming import ALIGNED_BYTES, settle, stream
+
 TYPES = {"uint16": 0, "float32": 1, "int16": 2, "uint8": 3}  # stored types that are read as they lie
 NEAREST, BILINEAR, AREA = 0, 1, 2
+LARGE_BYTES = 16 * 2**20  # of a batch that no cache keeps until it is read
+_ROWS = 15  # worked out together before they are streamed
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -119,6 +123,47 @@ def _resample(source, width, method, row_axis, column_axis, low, high, share, ta
 
 
 @_compiled
+def _streamed(address, kind, height, width, mean, std, nodata, side, worked, stored, target):  # type: ignore[no-untyped-def]
+    """Normalise a plane, repeat its pixels to (side, side) and write it past the cache, a few rows at a time.
+
+    Args: target: an address; worked, stored: aligned room for ``_ROWS`` rows as they are written, and for one as it is stored.
+    """
+    times = side // width
+    row_bytes = width * (4 if kind == 1 else 1 if kind == 3 else 2)
+    made = worked.ctypes.data
+    if times == 1:
+        for first in range(0, height, _ROWS):
+            rows = min(_ROWS, height - first)
+            _normalise_stored(address + first * row_bytes, kind, rows * width, mean, std, nodata, worked)
+            stream(target, made, rows * side)
+            target += 4 * rows * side
+        return
+    native = carray(_pointer(stored.ctypes.data), (width,), np.float32)
+    single = carray(_pointer(stored.ctypes.data), (width,), np.uint32)
+    double = carray(_pointer(made), (width,), np.uint64)
+    for row in range(height):
+        _normalise_stored(address + row * row_bytes, kind, width, mean, std, nodata, native)
+        if times == 2:  # two pixels at once, as one number of twice their size
+            for x in range(width):
+                double[x] = np.uint64(single[x]) | (np.uint64(single[x]) << np.uint64(32))
+        else:
+            for x in range(width):
+                value = native[x]
+                for place in range(x * times, (x + 1) * times):
+                    worked[place] = value
+        for _ in range(times):
+            stream(target, made, side)
+            target += 4 * side
+
+
+@_compiled
+def _aligned(floats):  # type: ignore[no-untyped-def]
+    room = np.empty(floats + ALIGNED_BYTES // 4, np.float32)
+    first = (-room.ctypes.data % ALIGNED_BYTES) // 4
+    return room[first : first + floats]
+
+
+@_compiled
 def fill(  # type: ignore[no-untyped-def]
     addresses, rows, offsets, kinds, heights, widths, channels, row_axes, column_axes, mean, std, nodata, low, high, share, method,
     symmetries, steps, floats, out,
@@ -142,6 +187,11 @@ def fill(  # type: ignore[no-untyped-def]
     for band in range(offsets.size):
         largest = max(largest, heights[band] * widths[band])
     native, straight = np.empty(largest, np.float32), np.empty(side * side, np.float32)
+    widest = 1
+    for band in range(offsets.size):
+        widest = max(widest, widths[band])
+    worked, stored = _aligned(_ROWS * side), _aligned(widest)
+    past_cache = floats and out.nbytes >= LARGE_BYTES and side * 4 % ALIGNED_BYTES == 0 and out.ctypes.data % ALIGNED_BYTES == 0
     for entry in range(addresses.size):
         row = rows[entry]
         symmetry = symmetries[row]
@@ -152,6 +202,13 @@ def fill(  # type: ignore[no-untyped-def]
                 final = carray(_pointer(plane.ctypes.data), (side * side,), np.float32)
             same = heights[band] == side and widths[band] == side
             pixels = heights[band] * widths[band]
+            square = heights[band] == widths[band] and side % widths[band] == 0
+            if past_cache and symmetry == 0 and square and (same or method == NEAREST):
+                _streamed(
+                    addresses[entry] + offsets[band], kinds[band], heights[band], widths[band], mean[band], std[band], nodata[band], side,
+                    worked, stored, plane.ctypes.data,
+                )  # fmt: skip
+                continue
             source = final if same else native
             _normalise_stored(addresses[entry] + offsets[band], kinds[band], pixels, mean[band], std[band], nodata[band], source)
             if not same:
@@ -161,3 +218,5 @@ def fill(  # type: ignore[no-untyped-def]
                 for y in range(side):
                     for x in range(side):
                         plane[y * side + x] = straight[first + y * down + x * across]
+    if past_cache:
+        settle()
