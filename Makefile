@@ -13,7 +13,7 @@ HAS_GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help install demo test lint format schemas docs bench-tile bench-splits bench-terrain bench-feeding bench-labels bench-shards bench-video bench-video-training fuzz-video check-texts check-training bench-models clean
+.PHONY: help install demo test lint format schemas docs check-docs bench-tile bench-splits bench-terrain bench-feeding bench-labels bench-shards bench-video bench-video-training fuzz-video check-fuzz check-network check-texts check-training check-kill check-exports bench-models bench-catalog bench-scaling bench-queue check-deploy clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ schemas: install ## Write schemas/ from the records
 docs: install ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+check-docs: install docs ## Run every command and program of the documentation, slow ones too
+	RSDATA_ALL_BLOCKS=1 $(BIN)/pytest tests/test_docs.py tests/test_docs_extending.py tests/test_gallery.py
+
 bench-tile: install ## Build one full-size tile and print wall time per stage and peak memory
 	$(BIN)/python tests/benchmarks/full_tile.py
 
@@ -97,6 +100,12 @@ bench-video-training: install ## Train on exact and on lossy series of the demon
 fuzz-video: install ## Read 10,000 damaged video blobs; fails if one crashes the reader or exceeds its bounds
 	$(BIN)/python tests/benchmarks/video_fuzz.py
 
+check-fuzz: install ## Damage every kind of file that is read, for SECONDS (default 600); fails if one does anything but be refused in words
+	$(BIN)/python tests/benchmarks/fuzz.py --seconds $(or $(SECONDS),600)
+
+check-network: install ## Run commands without a network, under strace; fails if one reaches for it, or a key of the environment shows
+	RSDATA_NETWORK=full $(BIN)/pytest -q tests/test_network.py
+
 check-training: install ## Train three seeds on the demonstration dataset, and learn real patches by heart; fails where a bound is missed
 	$(BIN)/python tests/benchmarks/training.py
 
@@ -110,6 +119,29 @@ check-texts: install ## Try texts at full size: facts, every answer, the check, 
 	$(BIN)/python tests/benchmarks/mutations.py
 	$(PIP) install --progress-bar off -q -c .ci/constraints.txt -c $(VENV)/torch.txt -e ".[serve]"
 	$(BIN)/python tests/benchmarks/chat.py --transformers
+
+bench-catalog: install ## Write STAC, Croissant, the card and the report of 100,000 generated patches; fails where a bound is missed
+	$(BIN)/python tests/benchmarks/catalog.py
+	$(BIN)/python tests/benchmarks/report.py
+
+check-exports: install ## Read every export with programs that are not ours, torchgeo among them, and try the report in a browser
+	$(PIP) install --progress-bar off -q -c .ci/constraints.txt -c $(VENV)/torch.txt -e ".[bench]"
+	$(BIN)/python -c "import torchvision" 2>/dev/null || $(PIP) uninstall -q -y torchvision  # one for GPUs, which nothing here needs
+	$(PIP) install --progress-bar off -q --no-deps --upgrade --target $(VENV)/torchgeo-aside "torchgeo==0.8.1" "einops==0.8.2"
+	$(BIN)/pytest $(wildcard tests/test_exports_*.py tests/test_card.py tests/test_report*.py tests/test_catalog*.py)
+
+check-kill: install ## Kill a build thirty times and compare every byte with an undisturbed one; fails if one differs
+	$(BIN)/python tests/benchmarks/kill.py
+
+bench-scaling: install ## Build with one worker and with two, stage by stage, and print what datasets cost; fails where a bound is missed
+	$(BIN)/python tests/benchmarks/cost.py
+	$(BIN)/python tests/benchmarks/scaling.py
+
+bench-queue: install ## Queue 100,000 scenes on a Dask scheduler and draw its memory; fails if it grows
+	$(BIN)/python tests/benchmarks/queueing.py
+
+check-deploy: install ## Start a Prefect server, deploy a build and have a Prefect worker do it
+	$(BIN)/python tests/benchmarks/deploy.py
 
 bench-models: install ## Print parameters and the cost of a training step on one core for every model
 	$(BIN)/python tests/benchmarks/models.py

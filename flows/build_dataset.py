@@ -1,63 +1,59 @@
-"""From scenes to shards, captions, a baseline and a report: one task per scene and stage, mapped over scenes.
+"""From scenes to shards, captions, a baseline and a report: one task per scene and stage, a bounded number of scenes at a time.
 
 Tasks run steps in worker processes (or on a Dask cluster) and pass only records and names. A scene that cannot
-be used is set down as a failure and does not stop the others.
+be used is set down as a failure and does not stop the others; a full disk stops them all.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, Protocol
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.futures import PrefectFuture, as_completed
+from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from rsdata import steps
-from rsdata.errors import BuildFailed, RecipeError, RsdataError, WorkspaceError
+from rsdata.errors import BuildFailed, DiskFull, RecipeError, RsdataError, WorkspaceError
+from rsdata.flows.server import server
+from rsdata.flows.stopping import stopping
 from rsdata.recipe import Recipe, load_recipe
-from rsdata.steps.processes import end_with_parent
+from rsdata.steps.events import Event, Measured, Ran, on_event
 from rsdata.workspace import Workspace
+
+__all__ = ["Event", "build", "build_dataset", "on_event", "scene_task"]
 
 INPUT_STAGES = ("correct",)
 SCENE_STAGES = ("scenes", "patches", "labels", "quality")
 DATASET_STAGES = ("splits", "captions", "shards", "series", "catalog", "training", "report")
+SCENES_AHEAD = 2  # scenes sent to the workers for each that they work on; the others wait here and cost nothing
+_MOST_THREADS = 1024  # that wait for workers; as many are started as there are scenes under way
+
+Tell = Callable[[Event], None]
 
 
-@dataclass(frozen=True)
-class Event:
-    """Something a person may want to see: ``total`` units lie ahead in a stage, one is done, or what goes on."""
+class Work(Protocol):
+    """Where steps run."""
 
-    stage: str
-    unit: str | None = None
-    total: int = 0
-    skipped: bool = False
-    seconds: float = 0.0
-    failed: str | None = None
-    note: str | None = None
-
-
-on_event: ContextVar[Callable[[Event], None]] = ContextVar("on_event", default=lambda event: None)
+    def submit(self, step: Callable[..., Any], *arguments: Any) -> Any: ...
+    def slots(self) -> int: ...
 
 
 def _worth_another_try(task: Any, run: Any, state: Any) -> bool:
-    """Bad input stays bad; a file system may recover."""
+    """Bad input stays bad and a full disk full; a file system may recover."""
     try:
         state.result()
     except RsdataError as error:
-        return isinstance(error, WorkspaceError)
+        return isinstance(error, WorkspaceError) and not isinstance(error, DiskFull)
     except Exception:
         return True
     return False
 
 
-def _in_worker(pool: Executor, step: Callable[..., Any], *arguments: Any) -> Any:
-    return pool.submit(step, *arguments).result()
+def _in_worker(work: Work, step: Callable[..., Any], *arguments: Any) -> Any:
+    return work.submit(Measured(step), *arguments).result()
 
 
 scene_task: Any = task(retries=2, retry_delay_seconds=1, retry_condition_fn=_worth_another_try, cache_policy=NO_CACHE)(_in_worker)
@@ -72,27 +68,41 @@ def build_dataset(recipe_path: Path, root: Path, workers: int = 1, dask: str | N
         dask: address of a running Dask scheduler to work on instead.
         only: stages to do; all if empty. A stage needs those before it to be done.
 
-    Raises: RsdataError if nothing can be built; BuildFailed if some scenes could not be used.
+    Raises: RsdataError if nothing can be built; BuildFailed if some scenes could not be used; Stopped if a signal asked for it.
     """
-    tell = on_event.get()
-    recipe, workspace = load_recipe(recipe_path), Workspace.create(root)
+    recipe = load_recipe(Path(recipe_path))  # a deployment hands over text
     stages = (*SCENE_STAGES, *DATASET_STAGES)
     wanted = tuple(only) or (*INPUT_STAGES, *stages)
     if unknown := sorted(set(wanted) - {*INPUT_STAGES, *stages}):
         raise RecipeError(
             f"there is no stage {', '.join(unknown)}; stages are {', '.join(stages)}, and before them {', '.join(INPUT_STAGES)}"
         )
+    workspace = Workspace.create(Path(root))
+    with stopping(), steps.building(workspace, recipe.name, workers, on_event.get()) as tell:
+        return _build(recipe, workspace, workers, dask, wanted, tell)
 
+
+def build(recipe_path: Path, root: Path, workers: int = 1, dask: str | None = None, only: Sequence[str] = ()) -> Path:
+    """Run ``build_dataset`` here; every scene that is worked on keeps a thread."""
+    runner: Any = ThreadPoolTaskRunner(max_workers=_MOST_THREADS)
+    with server():
+        return build_dataset.with_options(task_runner=runner)(recipe_path, root, workers, dask, only)
+
+
+def _build(recipe: Recipe, workspace: Workspace, workers: int, dask: str | None, wanted: Sequence[str], tell: Tell) -> Path:
     if made := steps.make_inputs(recipe, workspace, lambda line: tell(Event("inputs", note=line))):
         _tell(tell, made)
     for fetched in steps.fetch_inputs(recipe, workspace, lambda line: tell(Event("inputs", note=line))):
         _tell(tell, fetched)
-    failures = _correct(recipe, workspace, workers, dask) if "correct" in wanted else []
+    failures = _correct(recipe, workspace, workers, dask, tell) if "correct" in wanted else []
     found = steps.find_scenes(recipe, workspace)
     failures += [item for item in found.failures if item.unit not in {known.unit for known in failures}]
     products = len(found.pairs) + len(failures)
-    with _executor(workers, steps.scenes_at_once(found.pairs, workers), dask) as (pool, threads):
-        units, broken = _scene_stages(pool, threads, found, recipe, workspace, [s for s in SCENE_STAGES if s in wanted])
+    steps.check_space(found.pairs, recipe, workspace)
+    at_once = steps.scenes_at_once(found.pairs, workers)
+    with _work(at_once, dask, steps.largest_scene_bytes(found.pairs), workspace, tell) as work:
+        threads = 1 if dask else max(1, workers // at_once)
+        units, broken = _scene_stages(work, threads, found, recipe, workspace, [s for s in SCENE_STAGES if s in wanted], tell)
     failures += broken
     if not units:
         raise BuildFailed(f"not one scene of {recipe.name} could be used", failures=failures)
@@ -108,26 +118,20 @@ def build_dataset(recipe_path: Path, root: Path, workers: int = 1, dask: str | N
     }.items():
         if stage in wanted and not (stage in ("series", "training") and getattr(recipe, stage) is None):
             tell(Event(stage, total=1))
-            _tell(tell, _dataset_task(stage)(step))
+            _tell(tell, _dataset_task(stage)(Measured(step)))
     if failures:
         raise BuildFailed(f"{len(failures)} of {products} products could not be used", failures=failures)
     return workspace.manifest
 
 
-def build(recipe_path: Path, root: Path, workers: int = 1, dask: str | None = None, only: Sequence[str] = ()) -> Path:
-    """Run ``build_dataset`` here; every scene that is worked on keeps a thread for each of its stages."""
-    runner: Any = ThreadPoolTaskRunner(max_workers=len(SCENE_STAGES) * (workers + 1))
-    return build_dataset.with_options(task_runner=runner)(recipe_path, root, workers, dask, only)
-
-
-def _correct(recipe: Recipe, workspace: Workspace, workers: int, dask: str | None) -> list[Any]:
+def _correct(recipe: Recipe, workspace: Workspace, workers: int, dask: str | None, tell: Tell) -> list[Any]:
     """Correct the Level-1C products of a recipe that says how; return the failures."""
     from rsdata.flows.correct_scenes import run_corrections
 
     options = steps.sen2cor_options(recipe)
     if options is None or not (sources := steps.uncorrected_products(recipe, workspace)):
         return []
-    return run_corrections(sources, options, Workspace.create(workspace.corrected.root), workers, dask)[1]
+    return run_corrections(sources, options, Workspace.create(workspace.corrected.root), workers, dask, tell)[1]
 
 
 def _dataset_task(stage: str) -> Any:
@@ -135,43 +139,57 @@ def _dataset_task(stage: str) -> Any:
 
 
 def _scene_stages(
-    pool: Executor, threads: int, found: steps.Found, recipe: Recipe, workspace: Workspace, stages: Sequence[str]
+    work: Work, threads: int, found: steps.Found, recipe: Recipe, workspace: Workspace, stages: Sequence[str], tell: Tell
 ) -> tuple[list[str], list[Any]]:
-    """Send every scene through its stages, each scene at its own pace; return those that came through."""
-    tell = on_event.get()
+    """Send every scene through its stages, each scene at its own pace; return those that came through.
+
+    Raises: DiskFull as soon as one of them says so.
+    """
     for stage in stages:
         tell(Event(stage, total=len(found.pairs)))
-    futures: dict[PrefectFuture[Any], tuple[str, str]] = {}
-    for pair in found.pairs:
-        before: list[PrefectFuture[Any]] = []
-        for stage in stages:
-            arguments: tuple[Any, ...] = {
-                "scenes": (steps.register_scene, pair, recipe, workspace, threads),
-                "patches": (steps.cut_scene, pair.unit, recipe, workspace),
-                "labels": (steps.label_scene, pair.unit, recipe, workspace),
-                "quality": (steps.assess_scene, pair.unit, recipe, workspace, threads),
-            }[stage]
-            future: PrefectFuture[Any] = scene_task.with_options(name=f"{stage} {pair.unit}").submit(pool, *arguments, wait_for=before)
-            futures[future] = (stage, pair.unit)
-            before = [future]
-    failures = {}
-    for future in as_completed(list(futures)):
-        stage, unit = futures[future]
+    ended: SimpleQueue[tuple[Any, int, PrefectFuture[Any]]] = SimpleQueue()
+
+    def begin(pair: Any, number: int) -> None:
+        """Begin one stage of a scene; its end is put into ``ended``."""
+        stage = stages[number]
+        arguments: tuple[Any, ...] = {
+            "scenes": (steps.register_scene, pair, recipe, workspace, threads),
+            "patches": (steps.cut_scene, pair.unit, recipe, workspace),
+            "labels": (steps.label_scene, pair.unit, recipe, workspace),
+            "quality": (steps.assess_scene, pair.unit, recipe, workspace, threads),
+        }[stage]
+        future = scene_task.with_options(name=f"{stage} {pair.unit}").submit(work, *arguments)
+        future.add_done_callback(lambda done: ended.put((pair, number, done)))
+
+    failures: dict[str, Any] = {}
+    waiting = iter(found.pairs if stages else [])
+    under_way = 0
+    while True:
+        while under_way < SCENES_AHEAD * work.slots() and (pair := next(waiting, None)) is not None:
+            begin(pair, 0)
+            under_way += 1
+        if not under_way:
+            break
+        pair, number, future = ended.get()
+        stage = stages[number]
         try:
-            outcome = future.result()
-        except RsdataError as error:
-            failures[unit] = steps.failure(stage, unit, error)
-            tell(Event(stage, unit, failed=str(error)))
-        except Exception as error:  # a later stage of a scene that failed, or a worker that died
-            if future.state.name != "NotReady":
-                failures[unit] = steps.failure(stage, unit, error)
-                tell(Event(stage, unit, failed=str(error)))
+            ran = future.result()
+        except DiskFull:
+            raise
+        except Exception as error:
+            failures[pair.unit] = steps.failure(stage, pair.unit, error)
+            tell(Event(stage, pair.unit, failed=failures[pair.unit].message))
+            under_way -= 1
+            continue
+        _tell(tell, ran)
+        if number + 1 < len(stages):
+            begin(pair, number + 1)
         else:
-            _tell(tell, outcome)
+            under_way -= 1
     return [pair.unit for pair in found.pairs if pair.unit not in failures], [failures[unit] for unit in sorted(failures)]
 
 
-def _counter(tell: Callable[[Event], None], stage: str, things: str, every: int = 1000) -> Callable[[int], None]:
+def _counter(tell: Tell, stage: str, things: str, every: int = 1000) -> Callable[[int], None]:
     """Count what a long stage has done, and tell now and then."""
     count = 0
 
@@ -184,24 +202,19 @@ def _counter(tell: Callable[[Event], None], stage: str, things: str, every: int 
     return advance
 
 
-def _tell(tell: Callable[[Event], None], outcome: steps.Outcome) -> None:
-    receipt = outcome.receipt
-    tell(Event(receipt.stage, receipt.unit, skipped=outcome.skipped, seconds=receipt.seconds))
+def _tell(tell: Tell, done: Ran | steps.Outcome) -> None:
+    tell(steps.event_of(done))
 
 
 @contextmanager
-def _executor(workers: int, at_once: int, dask: str | None) -> Iterator[tuple[Executor, int]]:
-    """Where steps run, and how many threads each may use to decode bands."""
-    if dask is not None:
-        from distributed import Client
+def _work(at_once: int, dask: str | None, scene_bytes: int, workspace: Workspace, tell: Tell) -> Iterator[Work]:
+    """Where steps run."""
+    if dask is None:
+        with steps.LocalWorkers(at_once) as workers:
+            yield workers
+        return
+    from rsdata.steps.cluster import Cluster  # loads Dask
 
-        with Client(dask) as client:
-            yield client.get_executor(pure=False, retries=1), 1
-        return
-    threads = max(1, workers // at_once)
-    if at_once == 1:
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            yield pool, threads
-        return
-    with ProcessPoolExecutor(max_workers=at_once, mp_context=get_context("spawn"), initializer=end_with_parent) as processes:
-        yield processes, threads
+    with Cluster(dask, workspace, scene_bytes) as cluster:
+        tell(Event("scenes", note=str(cluster)))
+        yield cluster

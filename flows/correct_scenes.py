@@ -7,6 +7,7 @@ are ended before anything else happens.
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,23 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from rsdata import steps
-from rsdata.errors import BuildFailed
-from rsdata.flows.build_dataset import Event, on_event, scene_task
+from rsdata.errors import BuildFailed, DiskFull
+from rsdata.flows.build_dataset import Tell, scene_task
+from rsdata.flows.server import server
+from rsdata.flows.stopping import stopping
 from rsdata.recipe import Sen2cor
+from rsdata.steps.events import Event, on_event
 from rsdata.workspace import Workspace
 
 
 def run_corrections(
-    sources: Sequence[Path], options: Sen2cor, workspace: Workspace, workers: int, dask: str | None = None
+    sources: Sequence[Path], options: Sen2cor, workspace: Workspace, workers: int, dask: str | None, tell: Tell
 ) -> tuple[dict[Path, steps.Outcome], list[Any]]:
     """Correct products within a flow; return the outcome of each that was, and the failures of the others.
 
     Args:
         dask: address of a running Dask scheduler, whose workers say by the resource ``memory`` how many they bear at a time.
     """
-    tell = on_event.get()
     if not sources:
         return {}, []
     tell(Event("correct", total=len(sources)))
@@ -43,15 +46,17 @@ def run_corrections(
             for future in as_completed(list(futures)):
                 path = futures[future]
                 try:
-                    outcome = future.result()
+                    ran = future.result()
+                except DiskFull:
+                    raise
                 except Exception as error:
                     failures[path] = steps.failure("correct", path.name, error)
                     tell(Event("correct", path.name, failed=failures[path].message))
                     continue
-                done[path] = outcome
+                done[path] = outcome = ran.outcome
                 for line in [] if outcome.skipped else steps.correction_of(outcome.receipt, workspace).mended:
                     tell(Event("correct", note=f"{path.name}: {line}"))
-                tell(Event("correct", path.name, skipped=outcome.skipped, seconds=outcome.receipt.seconds))
+                tell(replace(steps.event_of(ran), unit=path.name))
         except BaseException:
             pool.shutdown(wait=False, **({} if dask else {"cancel_futures": True}))
             steps.stop_corrections()
@@ -86,7 +91,8 @@ def correct_scenes(sources: Sequence[Path], root: Path, options: Sen2cor, worker
     Raises: RsdataError if sen2cor cannot be run; BuildFailed if some products could not be corrected.
     """
     workspace = Workspace.create(root)
-    done, failures = run_corrections(list(dict.fromkeys(sources)), options, workspace, workers)
+    with stopping():
+        done, failures = run_corrections(list(dict.fromkeys(sources)), options, workspace, workers, None, on_event.get())
     if failures:
         raise BuildFailed(f"{len(failures)} of {len(failures) + len(done)} products could not be corrected", failures=failures)
     return [workspace.root / steps.correction_of(outcome.receipt, workspace).folder for outcome in done.values()]
@@ -96,4 +102,5 @@ def correct(sources: Sequence[Path], root: Path, options: Sen2cor, workers: int 
     """Run ``correct_scenes`` here, with a thread for every product that is worked on."""
     steps.check_sen2cor(options)
     runner: Any = ThreadPoolTaskRunner(max_workers=len(sources) + 1)
-    return correct_scenes.with_options(task_runner=runner)(sources, root, options, workers)
+    with server():
+        return correct_scenes.with_options(task_runner=runner)(sources, root, options, workers)

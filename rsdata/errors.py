@@ -11,10 +11,17 @@
     ├── CaptionError (ValueError)     a caption that its facts do not support
     ├── ShardError (ValueError)       a shard that is damaged, incomplete or of another layout
     ├── CatalogError (ValueError)     a table that is not what its schema says
+    ├── ArchiveError (ValueError)     an archive that is damaged, incomplete or not to be trusted
     ├── TrainingError (ValueError)    a training run that its shard cannot serve
     ├── WorkspaceError (OSError)      a folder that cannot be read or written
+    │   ├── DiskFull                  no room is left for what is to be written
+    │   └── WorkspaceBusy             another build is at work in the folder
     ├── DownloadError (OSError)       a product that a catalogue or server does not deliver as promised
+    ├── ClusterError (RuntimeError)   a Dask cluster that cannot do the work, or was lost
+    ├── WorkerDied (RuntimeError)     a worker process that was ended from outside
     └── BuildFailed (RuntimeError)    a build that ended with failures; ``failures`` lists them
+
+``Stopped`` stands outside: it is no refusal, but the wish of whoever sent a signal.
 
 A message says what was found, what was expected and what to do. The values behind it ride along as
 keywords and survive pickling between processes.
@@ -69,6 +76,10 @@ class CatalogError(RsdataError, ValueError):
     """A table is not what its schema says."""
 
 
+class ArchiveError(RsdataError, ValueError):
+    """An archive is damaged, incomplete or not to be trusted, or files cannot be archived."""
+
+
 class TrainingError(RsdataError, ValueError):
     """A shard cannot serve the training run asked for."""
 
@@ -77,9 +88,33 @@ class WorkspaceError(RsdataError, OSError):
     """A folder or file of the workspace cannot be read or written."""
 
 
+class DiskFull(WorkspaceError):
+    """No room is left for what is to be written; nothing that is whole is lost, and no other unit can be done either."""
+
+
+class WorkspaceBusy(WorkspaceError):
+    """Another build is at work in the folder."""
+
+
 class DownloadError(RsdataError, OSError):
     """A catalogue or a server does not deliver what was asked, or not as promised."""
 
 
+class ClusterError(RsdataError, RuntimeError):
+    """A Dask cluster cannot do the work it is given, or was lost and did not come back."""
+
+
+class WorkerDied(RsdataError, RuntimeError):
+    """A worker process was ended from outside, such as for want of memory."""
+
+
 class BuildFailed(RsdataError, RuntimeError):
     """A build ended, but not all of it was done; ``context["failures"]`` lists what was not."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Whoever runs the program asked it to end, by a signal; ``exit_code`` is what shells expect of it."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.exit_code = 128 + signal_number

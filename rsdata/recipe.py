@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from rsdata.errors import RecipeError
+from rsdata.foreign import load_yaml
 
 _PRESETS = resources.files("rsdata.catalogs").joinpath("presets")  # sets of options of `training`
 
@@ -142,7 +143,7 @@ def named_values(options: Sequence[str], example: str) -> dict[str, Any]:
         if not sign or not name:
             raise RecipeError(f"{option!r} is no option; expected a name and a value such as {example}", option=option)
         try:
-            named[name.strip()] = yaml.safe_load(value)
+            named[name.strip()] = load_yaml(value)
         except yaml.YAMLError as error:
             raise RecipeError(f"the value of {option!r} is not YAML: {' '.join(str(error).split())}", option=option) from error
     return named
@@ -332,6 +333,7 @@ class SeriesVideo(Part):
     target_bpppb: float | None = Field(None, gt=0, description="of mode auto: bits per pixel and band")
     target_psnr_db: float | None = Field(None, gt=0, description="of mode auto")
     keyint: int | None = Field(None, gt=0, description="frames from one point of entry to the next")
+    mix_dates: bool = Field(True, description="lossy: code mixtures of dates where that costs less; one date then takes its whole segment")
     preset: str = "adaptive"
     transform: Literal["klt", "none"] = "klt"
 
@@ -419,7 +421,7 @@ class Training(Part):
             return said
         if said["preset"] not in preset_names():
             raise ValueError(f"there is no preset {said['preset']!r}; known are {', '.join(preset_names())}")
-        return yaml.safe_load(_PRESETS.joinpath(f"{said['preset']}.yaml").read_text(encoding="utf-8")) | said
+        return load_yaml(_PRESETS.joinpath(f"{said['preset']}.yaml").read_text(encoding="utf-8")) | said
 
     @model_validator(mode="after")
     def _possible(self) -> "Training":
@@ -513,7 +515,7 @@ def load_recipe(path: Path) -> Recipe:
     except OSError as error:
         raise RecipeError(f"the recipe {path} cannot be read: {error.strerror}; name an existing YAML file", path=str(path)) from error
     try:
-        content = yaml.safe_load(text)
+        content = load_yaml(text)
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}", path=str(path)) from error
     if not isinstance(content, dict):

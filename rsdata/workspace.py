@@ -5,20 +5,25 @@ after the files it vouches for; a unit of work is done if its receipt names the 
 the recipe and files that still have the same size. Only this module knows what files are called.
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+import socket
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from rsdata.errors import WorkspaceError
+from rsdata.errors import DiskFull, RsdataError, WorkspaceError
 from rsdata.records import Artifact, Receipt, Stage
 
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
@@ -36,6 +41,10 @@ class Workspace:
 
         Raises: WorkspaceError if it cannot.
         """
+        if re.fullmatch("[a-z0-9]{2,}:", root.parts[0] if root.parts else ""):
+            raise WorkspaceError(
+                f"{root} looks like a URL; a build works in a folder, and `rsdata upload FOLDER URL` stores what it made", path=str(root)
+            )
         try:
             root.mkdir(parents=True, exist_ok=True)
             probe = root / f".write-{uuid.uuid4().hex}"
@@ -93,6 +102,10 @@ class Workspace:
     def audit(self) -> Path:
         return self.root / "catalog" / "split-audit.json"
 
+    def catalogue(self, name: str) -> Path:
+        """A file for other programs' catalogues; its format says what it is called."""
+        return self.root / "catalog" / name
+
     def shards(self, format: str) -> Path:
         return self.root / "shards" / format
 
@@ -137,6 +150,19 @@ class Workspace:
     def log(self, stage: Stage, unit: str) -> Path:
         return self.root / "receipts" / stage / f"{unit}.log"
 
+    # Of a build itself: who is at it, how far it is, and what happened; none of it belongs to the dataset
+    @property
+    def build_lock(self) -> Path:
+        return self.root / "build" / "lock"
+
+    @property
+    def build_state(self) -> Path:
+        return self.root / "build" / "state.json"
+
+    @property
+    def build_log(self) -> Path:
+        return self.root / "build" / "log.jsonl"
+
     # Inputs that were made here, and the parts one scene contributes
     @property
     def inputs(self) -> Path:
@@ -162,7 +188,14 @@ class Workspace:
         except ValidationError:
             return None  # of another version, so the work is done again
         whole = all(_size(self.root / output.path) == output.bytes for output in receipt.outputs)
-        return receipt if receipt.key == key and whole else None
+        return receipt if receipt.key == key and whole and receipt.sealed() == receipt else None
+
+    def forget_receipt(self, stage: Stage, unit: str) -> None:
+        """Let nothing vouch for a unit any more, even if the machine fails now; comes before its files change."""
+        path = self.receipt_path(stage, unit)
+        if path.exists():
+            path.unlink(missing_ok=True)
+            _sync(path.parent)
 
     def write_receipt(
         self,
@@ -183,7 +216,7 @@ class Workspace:
             outputs=[self.artifact(path) for path in outputs],
             counts=dict(counts),
             seconds=round(seconds, 3),
-        )
+        ).sealed()
         write_record(self.receipt_path(stage, unit), receipt)
         return receipt
 
@@ -211,21 +244,17 @@ def combined_sha256(parts: Mapping[str, str]) -> str:
 def writing(path: Path) -> Iterator[Path]:
     """Hand out a path to write aside; on success sync it and give it its final name, else remove it.
 
-    Raises: WorkspaceError if the system refuses to write, with its reason.
+    Raises: DiskFull if the disk is; WorkspaceError if the system refuses to write for another reason.
     """
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    aside = _aside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
-        with aside.open("rb") as stream:
-            os.fsync(stream.fileno())
+        _sync(aside)
         aside.replace(path)
-    except OSError as error:
-        if isinstance(error, WorkspaceError):
-            raise
-        raise WorkspaceError(
-            f"{path} cannot be written: {error.strerror or error}; free space or name another folder", path=str(path)
-        ) from error
+        _sync(path.parent)
+    except Exception as error:
+        _refuse(error, path)
     finally:
         aside.unlink(missing_ok=True) if aside.parent.exists() else None
 
@@ -233,29 +262,145 @@ def writing(path: Path) -> Iterator[Path]:
 @contextmanager
 def writing_folder(path: Path) -> Iterator[Path]:
     """Like ``writing`` for a folder and all that is put into it: what was there is replaced only once the new one is whole."""
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    aside = _aside(path)
     try:
         aside.mkdir(parents=True)
         yield aside
-        for file in aside.rglob("*"):
-            with file.open("rb") if file.is_file() else nullcontext() as stream:
-                if stream is not None:
-                    os.fsync(stream.fileno())
+        _sync_below(aside)
         if path.exists():
-            old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
+            old = _aside(path)
             path.replace(old)
             aside.replace(path)
             shutil.rmtree(old)
         else:
             aside.replace(path)
-    except OSError as error:
-        if isinstance(error, WorkspaceError):
-            raise
+        _sync(path.parent)
+    except Exception as error:
+        _refuse(error, path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """See that a file's content, or a folder's list of names, outlives the machine."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+_MANY_FILES = 1_000
+
+
+def _sync_below(folder: Path) -> None:
+    """The same for a folder and all in it; many files at once, as 9,400 small ones take half a minute one by one and half a second so."""
+    inside = [folder, *folder.rglob("*")]
+    if len(inside) > _MANY_FILES and hasattr(os, "sync"):
+        os.sync()
+        return
+    for path in inside:
+        _sync(path)
+
+
+def _refuse(error: Exception, path: Path) -> NoReturn:
+    """Raise an error of writing as one sentence; any other as it is."""
+    without_room = isinstance(error, OSError) and not isinstance(error, RsdataError) and _free_bytes(path) < _ROOM_BYTES
+    if (is_full(error) or without_room) and not isinstance(error, DiskFull):
+        raise disk_full(path) from error
+    if isinstance(error, OSError) and not isinstance(error, RsdataError):
         raise WorkspaceError(
             f"{path} cannot be written: {error.strerror or error}; free space or name another folder", path=str(path)
         ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    raise error
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_SAID_FULL = (*(os.strerror(number) for number in _FULL), "database or disk is full")
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error, or one behind it, says that the disk or a quota is full; libraries say so in words only."""
+    while error is not None:
+        if isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in _FULL):
+            return True
+        if any(said in str(error) for said in _SAID_FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def disk_full(path: Path) -> DiskFull:
+    """The sentence for a disk that has no room for a file."""
+    return DiskFull(
+        f"{path} cannot be written: the disk is full, {_free_bytes(path) / 1e6:,.0f} MB are free; make room and run the same "
+        "command again, what is finished is not done again",
+        path=str(path),
+    )
+
+
+_ROOM_BYTES = 2**20  # with less free, an error of writing is put down to it: LMDB calls a write that was cut short an input/output error
+
+
+def _free_bytes(path: Path) -> int:
+    return shutil.disk_usage(next(folder for folder in (path, *path.parents) if folder.exists())).free
+
+
+@cache
+def _this_machine() -> str:
+    """A mark of this machine since it was started, and of the namespace that its process numbers count in."""
+    boot, numbers = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    marks = [socket.gethostname(), boot.read_text() if boot.exists() else "", str(numbers.readlink()) if numbers.is_symlink() else ""]
+    return hashlib.sha256(" ".join(marks).encode()).hexdigest()[:8]
+
+
+def _aside(path: Path) -> Path:
+    """A name beside the final one that tells which process writes there."""
+    return path.with_name(f".{path.name}.{_this_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
+
+
+_LEFTOVER = re.compile(r"\..+\.(?:(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-)?[0-9a-f]{8}\.(?:part|old)")
+_FOREIGN_S = 86_400.0  # after which what a process of another machine wrote aside is taken for left over
+
+
+def remove_leftovers(root: Path, own: bool = False) -> int:
+    """Remove what processes that are no more wrote aside below a folder; how many files and folders it was.
+
+    Of processes on other machines, or before this one was started, it is what nobody has changed for a day.
+
+    Args: own: take what this process wrote aside for left over too, as it is about to end.
+    """
+    count = 0
+    for folder, names, files in os.walk(root):
+        for name in [*names, *files]:
+            found = _LEFTOVER.fullmatch(name)
+            path = Path(folder, name)
+            if found is None or _is_at_work(path, found["machine"], found["pid"], own):
+                continue
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            count += 1
+        names[:] = [name for name in names if _LEFTOVER.fullmatch(name) is None]
+    return count
+
+
+def _is_at_work(path: Path, machine: str | None, pid: str | None, own: bool) -> bool:
+    if machine == _this_machine() and pid is not None:
+        return is_alive(int(pid)) and not (own and int(pid) == os.getpid())
+    changed = 0.0
+    with suppress(OSError):
+        changed = max(item.lstat().st_mtime for item in (path, *(path.rglob("*") if path.is_dir() else ())))
+    return time.time() - changed < _FOREIGN_S
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is a process of this number on this machine."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
 
 
 def write_record(path: Path, record: BaseModel) -> None:

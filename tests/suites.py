@@ -22,6 +22,7 @@ import rasterio
 import shapely
 from affine import Affine
 
+from rsdata import steps
 from rsdata.captions import MapClasses, Surroundings, captioner_for, check_caption, facts_digest, facts_of, open_engine
 from rsdata.errors import LabelError, ShardError, SplitError, TrainingError
 from rsdata.labels import Area, LabelLayer, label_source, load_nomenclature
@@ -30,6 +31,7 @@ from rsdata.records import SEASONS, SPLITS, PatchFacts
 from rsdata.shards import compression_of, open_shard, repack, verify_shard
 from rsdata.shards.reading import BatchPlan
 from rsdata.splits import STRATEGIES, assign, divide, strategy_of
+from rsdata.steps.publishing import open_source
 from rsdata.subsets import PARTITIONS, Patches, Settings
 from rsdata.subsets import divide as divide_clients
 from rsdata.testing.reference_maps import NOMENCLATURE, map_row, reference_map
@@ -749,3 +751,47 @@ class ModelTests:
 
     def test_the_same_seed_gives_the_same_weights(self, network):
         assert self.drawn_network().sums == network.sums
+
+
+class ExportTests:
+    """What holds for every form a dataset is exported in."""
+
+    form: str
+    has_pixels = True
+
+    def pixels(self, folder: Path) -> dict[str, dict[str, np.ndarray]]:
+        """All pixels by key and band, read by a program that is not rsdata."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def exported(self, built, tmp_path) -> Path:
+        steps.export_dataset(built, self.form, tmp_path / "exported")
+        return tmp_path / "exported"
+
+    def test_it_is_listed_in_one_line(self):
+        assert 10 < len(steps.EXPORT_FORMS[self.form]) < 100 and "\n" not in steps.EXPORT_FORMS[self.form]
+
+    def test_three_workers_write_the_same_bytes_as_one(self, built, exported, tmp_path):
+        told: list[int] = []
+        steps.export_dataset(built, self.form, tmp_path / "out", workers=3, advance=told.append)
+        assert _files(tmp_path / "out") == _files(exported)
+        with open_source(built) as source:
+            assert sum(told) == len(source.patches)
+
+    def test_every_value_of_the_shard_is_there_to_the_bit_and_nothing_else(self, built, exported):
+        if not self.has_pixels:
+            pytest.skip(f"{self.form} holds no pixels")
+        found = self.pixels(exported)
+        with open_source(built) as source:
+            keys = {key for column in ("patch_id", "s1_key", "reference_map_key") for key in source.index[column].dropna()}
+            assert set(found) == keys
+            for key in keys:
+                stored = source.read(key)
+                assert set(found[key]) == set(stored)
+                for name, pixels in stored.items():
+                    assert (found[key][name].dtype, found[key][name].shape) == (pixels.dtype, pixels.shape)
+                    assert found[key][name].tobytes() == pixels.tobytes()
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

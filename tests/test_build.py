@@ -339,7 +339,7 @@ def test_scenes_at_once_are_bounded_by_cores_scenes_and_memory(built, small_reci
         available = 8 * 2**30
 
     monkeypatch.setattr(psutil, "virtual_memory", Memory)
-    assert steps.scenes_at_once([whole] * 8, 8) == 2  # a whole tile takes about 3.6 GiB
+    assert steps.scenes_at_once([whole] * 8, 8) == 2  # a whole tile takes about 3.7 GiB
 
 
 def test_a_model_trained_later_is_scored_in_the_report(built, tmp_path):

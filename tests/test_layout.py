@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-GROUND_FLOOR = {"errors", "sensors", "records", "recipe", "grid"}
+GROUND_FLOOR = {"errors", "foreign", "sensors", "records", "recipe", "grid"}
 ROOMS = {"scenes", "patches", "labels", "quality", "splits", "subsets", "captions", "series", "shards", "catalog", "training"}
 
 # Module to the modules it may import, itself aside. ``rsdata`` alone stands for the package's own facts (its version).
@@ -20,9 +20,10 @@ ROOMS = {"scenes", "patches", "labels", "quality", "splits", "subsets", "caption
 MAY_IMPORT: dict[str, set[str]] = {
     "rsdata": set(),
     "errors": set(),
+    "foreign": {"errors"},
     "sensors": {"errors"},
     "records": {"errors", "sensors"},
-    "recipe": {"errors", "records", "sensors"},
+    "recipe": {"errors", "foreign", "records", "sensors"},
     "grid": {"errors"},
     "workspace": {"errors", "records", "rsdata"},
     **{room: GROUND_FLOOR | {"rsdata"} for room in ROOMS - {"training"}},

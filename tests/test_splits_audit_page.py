@@ -14,7 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from rsdata import steps
-from rsdata.catalog.audit_page import MOST_SQUARES, write_audit_page
+from rsdata.catalog.audit_page import write_audit_page
+from rsdata.catalog.map_data import MOST_SQUARES
 from rsdata.commands import app
 from rsdata.errors import CatalogError, SplitError
 from rsdata.records import SplitAudit
@@ -142,7 +143,7 @@ def test_names_cannot_become_markup(tmp_path):
 def test_a_map_of_very_many_squares_is_merged_and_says_so(tmp_path, monkeypatch):
     audit, where = examine(patch_table(6_000, ["31UGR", "32ULA"], seed=1).assign(split="train"))
     assert len(where) < MOST_SQUARES
-    monkeypatch.setattr("rsdata.catalog.audit_page.MOST_SQUARES", 1_000)
+    monkeypatch.setattr("rsdata.catalog.map_data.MOST_SQUARES", 1_000)
     write_audit_page(tmp_path / "page.html", audit, where, "many")
     page = (tmp_path / "page.html").read_text()
     data = map_data(page)

@@ -26,6 +26,11 @@ class TestSmallCnn(ModelTests):
     parameters = 864 + 64 + 18_432 + 128 + 73_728 + 256 + 147_456 + 256 + 129_000  # layer by layer
 
 
+class TestPixelMil(ModelTests):
+    model = "pixel-mil"
+    parameters = 96 + 64 + 1024 + 64 + 2048 + 128 + 64 + 65_000  # layer by layer, and how each channel pools
+
+
 class TestSmallUnet(ModelTests):
     model = "small-unet"
     parameters = 10_208 + 55_552 + 221_696 + 147_712 + 36_992 + 33_000  # scale by scale
@@ -104,7 +109,7 @@ def test_the_documentation_lists_every_model_with_its_size():
     text = (Path(__file__).parents[1] / "docs" / "models.md").read_text(encoding="utf-8")
     rows = {cells[1].strip(" `"): float(cells[3]) for line in text.splitlines() if len(cells := line.split("|")) == 9 and "`" in cells[1]}
     assert set(rows) == set(MODELS)
-    for name in ("resnet18", "small-cnn", "small-unet"):
+    for name in ("resnet18", "small-cnn", "small-unet", "pixel-mil"):
         assert rows[name] == round(count_parameters(build_model(name, 12, 19)) / 1e6, 2)
 
 
@@ -148,3 +153,19 @@ def test_a_torchvision_for_another_torch_is_named_with_the_one_to_install(monkey
     monkeypatch.setattr("rsdata.training.models.library.import_module", refuse)
     with pytest.raises(TrainingError, match=r"does not fit torch .*nms does not exist.*download.pytorch.org/whl/.* torchvision"):
         build_model("unet", 3, 10)
+
+
+def test_pooling_lies_between_the_mean_and_the_largest_pixel_and_counts_each_alike():
+    network = build_model("pixel-mil", 1, 2).eval()
+    pixels = torch.linspace(-2, 2, 64).reshape(1, 1, 8, 8)
+    seen = network.layers(pixels).flatten(2)[0]
+
+    def pooled(sharpness: float) -> torch.Tensor:
+        torch.nn.init.constant_(network.log_sharpness, float(torch.tensor(sharpness).log()))
+        return network.features(pixels)[0]
+
+    with torch.inference_mode():
+        torch.testing.assert_close(pooled(1e-3), seen.mean(dim=1), atol=1e-3, rtol=0)
+        torch.testing.assert_close(pooled(1e4), seen.amax(dim=1), atol=1e-3, rtol=0)
+        torch.testing.assert_close(pooled(2.0), (2 * seen).exp().mean(dim=1).log() / 2)
+        torch.testing.assert_close(network.features(pixels.flip(3).transpose(2, 3))[0], pooled(2.0))

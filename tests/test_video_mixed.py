@@ -2,14 +2,19 @@
 
 import numpy as np
 import pytest
+import xarray as xr
+from typer.testing import CliRunner
 
 pytest.importorskip("av")
 pytest.importorskip("imagecodecs")
 
+from rsdata.commands import app
 from rsdata.errors import ShardError
-from rsdata.shards.video import Clip, VideoSettings, encode, temporal
+from rsdata.recipe import Series
+from rsdata.shards.video import Clip, VideoSettings, encode, temporal, transform
 from rsdata.shards.video.container import write
 from rsdata.shards.video.export import export_mkv
+from rsdata.steps.series import video_settings_of
 
 
 def still_life(frames: int = 24, bands: int = 4, side: int = 48, contrast: float = 200, noise: float = 20) -> np.ndarray:
@@ -82,6 +87,34 @@ def test_a_still_where_none_belongs_is_refused():
     header = clip.header.model_copy(update={"groups": [group.model_copy(update={"streams": streams})]})
     with pytest.raises(ShardError, match="a still before the video of a stream that has no place for it"):
         Clip(write(header, clip.head.tables, []))
+
+
+@pytest.mark.parametrize(("words", "is_mixed"), [([], True), (["--no-mix-dates"], False)])
+def test_the_command_line_mixes_dates_unless_it_is_told_not_to(words, is_mixed, tmp_path):
+    pytest.importorskip("h5netcdf")
+    source, target = tmp_path / "cube.nc", tmp_path / "cube.zarr"
+    xr.Dataset({"ground": (("time", "band", "y", "x"), still_life())}).to_netcdf(source, engine="h5netcdf")
+    given = ["--variable", "ground", "--mode", "lossy", "--step", "60", "--workers", "1", *words]
+    run = CliRunner().invoke(app, ["shards", "compress", str(source), "--out", str(target), *given])
+    assert run.exit_code == 0, run.output
+    chunks = [path.read_bytes() for path in (target / "ground" / "c").rglob("*") if path.is_file()]
+    assert [mixed(blob) for blob in chunks] == [is_mixed]
+
+
+def test_a_recipe_may_forbid_to_mix_the_dates_of_one_sensor():
+    part = Series.model_validate({"video": {"s2": {"mode": "lossy", "mix_dates": False}, "s1": {"mode": "lossy"}}})
+    found = {name: settings.mix_dates for name, settings in video_settings_of(part).items()}
+    assert found == {"s2_10m": False, "s2_20m": False, "s2_60m": False, "s1": True}
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 70_000), (5, 40_001), (24, 5_000)])
+def test_products_some_columns_at_a_time_are_those_of_all_at_once(rows, columns):
+    rng = np.random.default_rng(4)
+    left, right = rng.normal(0, 30, (2, rows, columns))
+    assert np.allclose(transform.inner(left, right), np.einsum("ik,jk->ij", left, right), rtol=0, atol=1e-6)
+    matrix, mean, out = rng.normal(0, 1, (3, rows)), rng.normal(0, 9, (rows, 1)), np.full((3, columns), np.nan)
+    transform.product(matrix, right, out, less=mean)
+    assert np.allclose(out, np.einsum("ij,jk->ik", matrix, right - mean), rtol=0, atol=1e-9)
 
 
 def test_mixtures_are_not_exported_as_if_they_were_dates(tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyproj
 import rasterio
-from rasterio.errors import RasterioIOError
+from rasterio.errors import RasterioError
 
 from rsdata.errors import CaptionError
 
@@ -59,7 +59,7 @@ class ClimateRaster:
         self.path, self.names = path, names
         try:
             self._raster = rasterio.open(path)
-        except RasterioIOError as error:
+        except RasterioError as error:
             raise CaptionError(
                 f"{path} cannot be read as a raster ({error}); expected a GeoTIFF or another GDAL raster of climate classes",
                 path=str(path),
@@ -96,7 +96,13 @@ class ClimateRaster:
                     path=str(self.path),
                     place=place,
                 )
-        values = [found.tolist()[0] for found in self._raster.sample(points, indexes=[1], masked=True)]
+        try:
+            values = [found.tolist()[0] for found in self._raster.sample(points, indexes=[1], masked=True)]
+        except RasterioError as error:
+            raise CaptionError(
+                f"{self.path} cannot be read as a raster ({error.__cause__ or error}); the file is damaged, fetch it again",
+                path=str(self.path),
+            ) from error
         if strange := sorted({value for value in values if value is not None and value not in self.names}):
             raise CaptionError(
                 f"{self.path.name} holds {', '.join(f'{value:g}' for value in strange[:5])}, which the table of climate classes does not "

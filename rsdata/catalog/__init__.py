@@ -12,7 +12,7 @@ from rsdata.catalog.geoparquet import (
     write_rows,
 )
 from rsdata.catalog.portions import RowsWriter, read_portions, records_as_arrow, writing_rows
-from rsdata.catalog.report import Sample, write_report
+from rsdata.catalog.report import Sample, ShardFacts, StageTime, choose_samples, write_report
 from rsdata.catalog.series import SeriesFrame, SeriesSummary
 
 __all__ = [
@@ -20,6 +20,9 @@ __all__ = [
     "Sample",
     "SeriesFrame",
     "SeriesSummary",
+    "ShardFacts",
+    "StageTime",
+    "choose_samples",
     "published_columns",
     "read_patch_ids",
     "read_patches",

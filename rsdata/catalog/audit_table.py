@@ -5,10 +5,10 @@ from pathlib import Path
 import geopandas as gpd
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rsdata.catalog.geoparquet import GEOMETRY, _crs, _from_wkb, _geometry_columns
 from rsdata.errors import CatalogError
+from rsdata.foreign import open_parquet
 
 COLUMNS = ("patch_id", "split", "labels", "country", "season", "datetime", "epsg", "ul_x_m", "ul_y_m", "side_m", "col", "row")
 
@@ -21,7 +21,7 @@ def read_for_audit(path: Path) -> pd.DataFrame:
     Raises: CatalogError if the file cannot be read as Parquet, or an id is missing or no text.
     """
     try:
-        file = pq.ParquetFile(path)
+        file = open_parquet(path)
         bare = file.schema_arrow.empty_table()
         geometry, _ = _geometry_columns(path, bare)
         wanted = [name for name in (*COLUMNS, geometry or GEOMETRY) if name in bare.column_names]

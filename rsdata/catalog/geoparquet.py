@@ -19,6 +19,7 @@ import shapely
 from pydantic import BaseModel, ValidationError
 
 from rsdata.errors import CatalogError
+from rsdata.foreign import load_json, open_parquet
 from rsdata.records import PUBLISHED_COLUMNS, PatchId, PatchRow, Record, SplitInfo, arrow_schema, s1_patch_id, s1_scene_id
 
 GEOPARQUET_VERSION = "1.1.0"
@@ -44,7 +45,7 @@ def write_rows(path: Path, rows: pd.DataFrame, model: type[Record]) -> None:
 
     Raises: CatalogError if a column is missing, unknown, of another type, or empty where a value is required.
     """
-    _write(path, rows_as_arrow(rows, model))
+    write_table(path, rows_as_arrow(rows, model))
 
 
 def rows_as_arrow(rows: pd.DataFrame, model: type[Record]) -> pa.Table:
@@ -73,10 +74,10 @@ def write_patches(path: Path, patches: gpd.GeoDataFrame, split: SplitInfo | None
     footprints = _footprints(patches)
     columns = {field.name: _arrow_column(patches, field, PatchRow) for field in schema if field.name != BBOX}
     columns[GEOMETRY] = pa.array(shapely.to_wkb(footprints, byte_order=1), type=pa.binary())
-    columns[BBOX] = _boxes(footprints, schema.field(BBOX).type)
+    columns[BBOX] = boxes(footprints, schema.field(BBOX).type)
     fields = [*(schema.field(name) for name in _without(schema.names, BBOX)), pa.field(GEOMETRY, pa.binary(), False), schema.field(BBOX)]
     table = pa.Table.from_arrays([columns[field.name] for field in fields], schema=pa.schema(fields))
-    _write(path, table, {"geo": json.dumps(_geo_metadata(footprints)), **_split_metadata(split)})
+    write_table(path, table, {"geo": json.dumps(geo_metadata(footprints)), **_split_metadata(split)})
 
 
 def published_columns(patches: pd.DataFrame) -> pd.DataFrame:
@@ -99,7 +100,7 @@ def published_columns(patches: pd.DataFrame) -> pd.DataFrame:
 def write_published(path: Path, patches: pd.DataFrame) -> None:
     """Write ``published_columns`` of a patch table as Parquet."""
     rows = published_columns(patches)
-    _write(path, pa.Table.from_arrays([_arrow_column(rows, field, PatchRow) for field in PUBLISHED_SCHEMA], schema=PUBLISHED_SCHEMA))
+    write_table(path, pa.Table.from_arrays([_arrow_column(rows, field, PatchRow) for field in PUBLISHED_SCHEMA], schema=PUBLISHED_SCHEMA))
 
 
 def write_patch_ids(path: Path, table: pd.DataFrame, split: SplitInfo | None = None) -> None:
@@ -129,7 +130,7 @@ def write_patch_ids(path: Path, table: pd.DataFrame, split: SplitInfo | None = N
                 fields[name] = pa.array(table[name], from_pandas=True)
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise CatalogError(f"column `{name}` cannot be written: {' '.join(str(error).split())}", column=name) from error
-    _write(path, pa.table(fields), _split_metadata(split))
+    write_table(path, pa.table(fields), _split_metadata(split))
 
 
 # --- reading ----------------------------------------------------------------------------------------------
@@ -263,7 +264,7 @@ def _missing(value: Any) -> bool:
     return value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and np.isnan(value))
 
 
-def _write(path: Path, table: pa.Table, metadata: dict[str, str] | None = None) -> None:
+def write_table(path: Path, table: pa.Table, metadata: dict[str, str] | None = None) -> None:
     with open_writer(path, table.schema) as writer:
         writer.write_table(table, row_group_size=ROWS_PER_GROUP)
         if metadata:
@@ -291,7 +292,7 @@ def _split_metadata(split: SplitInfo | None) -> dict[str, str]:
 
 def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
-        return pq.ParquetFile(path).read(columns)  # not read_table, which would guess partitions from the path
+        return open_parquet(path).read(columns)  # not read_table, which would guess partitions from the path
     except FileNotFoundError as error:
         raise CatalogError(f"{path} does not exist; expected a Parquet table", path=str(path)) from error
     except (pa.ArrowException, OSError) as error:
@@ -370,7 +371,7 @@ def _listed(names: Iterable[str]) -> str:
 # --- GeoParquet -------------------------------------------------------------------------------------------
 
 
-def _geo_metadata(footprints: np.ndarray) -> dict[str, Any]:
+def geo_metadata(footprints: np.ndarray) -> dict[str, Any]:
     """File metadata under the key ``geo``. Source: GeoParquet specification 1.1.0, "Metadata"."""
     column: dict[str, Any] = {
         "encoding": "WKB",
@@ -384,7 +385,7 @@ def _geo_metadata(footprints: np.ndarray) -> dict[str, Any]:
     return {"version": GEOPARQUET_VERSION, "primary_column": GEOMETRY, "columns": {GEOMETRY: column}}
 
 
-def _boxes(footprints: np.ndarray, kind: pa.StructType) -> pa.StructArray:
+def boxes(footprints: np.ndarray, kind: pa.StructType) -> pa.StructArray:
     """Covering box of each footprint, degrees."""
     bounds = shapely.bounds(footprints).reshape(-1, 4)  # xmin, ymin, xmax, ymax
     edges = {"xmin": bounds[:, 0], "ymin": bounds[:, 1], "xmax": bounds[:, 2], "ymax": bounds[:, 3]}
@@ -396,7 +397,7 @@ def _geo(path: Path, table: pa.Table) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        geo = json.loads(text)
+        geo = load_json(text)
         return geo if geo["primary_column"] in geo["columns"] and geo["primary_column"] in table.column_names else None
     except (ValueError, KeyError, TypeError) as error:
         raise CatalogError(f"{path} states GeoParquet metadata that cannot be read: {error}; write it again", path=str(path)) from error

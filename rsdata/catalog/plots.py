@@ -1,11 +1,9 @@
-"""Pictures for the report: footprints on a map, curves, and images as data that lives inside the page.
+"""Charts and maps for the pages: footprints, curves and bars.
 
 Nothing here draws: positions in pixels are worked out, and the page's template turns them into SVG. Only a
 map with very many footprints becomes an image, so that a large dataset still makes a small page.
 """
 
-import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +14,9 @@ import numpy as np
 import pandas as pd
 import shapely
 from PIL import Image, ImageDraw
+
+from rsdata.catalog.colors import rgb
+from rsdata.catalog.pictures import data_uri
 
 KM_PER_DEGREE = 111.32  # of latitude, and of longitude on the equator
 
@@ -95,6 +96,36 @@ class Chart:
     summary: str
 
 
+@dataclass(frozen=True)
+class BarPart:
+    """A rectangle of a bar chart, pixels, and what it says when pointed at."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    color: str
+    words: str
+
+
+@dataclass(frozen=True)
+class BarChart:
+    """Stacked bars; lengths in pixels of its own drawing."""
+
+    title: str
+    width: float
+    height: float
+    left: float
+    top: float
+    plot_width: float
+    plot_height: float
+    parts: list[BarPart]
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    keys: list[tuple[str, str]]  # group and colour of those that occur
+    summary: str
+
+
 # --- maps -------------------------------------------------------------------------------------------------
 
 
@@ -112,20 +143,23 @@ def map_panels(patches: gpd.GeoDataFrame, group: pd.Series, colors: Mapping[str,
     """
     if not len(patches):
         return [], []
+    places = distinct_places(patches, group, colors)
+    grouped = clusters(places)
+    as_outlines = len(places) <= _MOST_OUTLINES_IN_ALL
+    drawn = [_panel(tiles, places[places["tile_id"].isin(tiles)], colors, as_outlines) for tiles in grouped[:_MOST_PANELS]]
+    return drawn, [tile for tiles in grouped[_MOST_PANELS:] for tile in tiles]
+
+
+def distinct_places(patches: gpd.GeoDataFrame, group: pd.Series, colors: Mapping[str, str]) -> gpd.GeoDataFrame:
+    """Each place once, with the first of its groups in the order of ``colors`` as ``group``."""
     rank = {name: position for position, name in enumerate(colors)}
     places = gpd.GeoDataFrame({"tile_id": patches["tile_id"], "col": patches["col"], "row": patches["row"]}, geometry=patches.geometry)
     places["group"], places["rank"] = group, group.map(rank)
-    places = places.sort_values(["rank", "tile_id", "row", "col"], kind="stable").drop_duplicates(["tile_id", "col", "row"])
-    clusters = _clusters(places)
-    sizes = [places["tile_id"].isin(tiles).sum() for tiles in clusters]
-    clusters = [clusters[index] for index in sorted(range(len(clusters)), key=lambda index: (-sizes[index], clusters[index]))]
-    as_outlines = len(places) <= _MOST_OUTLINES_IN_ALL
-    drawn = [_panel(tiles, places[places["tile_id"].isin(tiles)], colors, as_outlines) for tiles in clusters[:_MOST_PANELS]]
-    return drawn, [tile for tiles in clusters[_MOST_PANELS:] for tile in tiles]
+    return places.sort_values(["rank", "tile_id", "row", "col"], kind="stable").drop_duplicates(["tile_id", "col", "row"])
 
 
-def _clusters(places: gpd.GeoDataFrame) -> list[list[str]]:
-    """Tiles grouped so that any two of a group are joined by gaps below ``_JOIN_KM``."""
+def clusters(places: gpd.GeoDataFrame) -> list[list[str]]:
+    """Tiles grouped so that any two of a group are joined by gaps below ``_JOIN_KM``; the group with most places first."""
     bounds = places.bounds.groupby(places["tile_id"]).agg({"minx": "min", "miny": "min", "maxx": "max", "maxy": "max"}).sort_index()
     boxes, tiles = bounds.to_numpy(), [str(tile) for tile in bounds.index]
     group = list(range(len(tiles)))
@@ -137,7 +171,9 @@ def _clusters(places: gpd.GeoDataFrame) -> list[list[str]]:
             if max(apart_lon * shrink, apart_lat) * KM_PER_DEGREE < _JOIN_KM and group[a] != group[b]:
                 old, new = group[a], group[b]
                 group = [new if each == old else each for each in group]
-    return [[tile for tile, each in zip(tiles, group, strict=True) if each == name] for name in dict.fromkeys(group)]
+    found = [[tile for tile, each in zip(tiles, group, strict=True) if each == name] for name in dict.fromkeys(group)]
+    count = places["tile_id"].value_counts()
+    return sorted(found, key=lambda names: (-sum(count[name] for name in names), names))
 
 
 def _panel(tiles: list[str], places: gpd.GeoDataFrame, colors: Mapping[str, str], as_outlines: bool) -> MapPanel:
@@ -159,7 +195,7 @@ def _panel(tiles: list[str], places: gpd.GeoDataFrame, colors: Mapping[str, str]
     span_km = (east - west) * shrink * KM_PER_DEGREE * width / inner_width
     bar_km = _round_below(span_km / 3.5)
     return MapPanel(
-        title=f"{'Tile' if len(tiles) == 1 else 'Tiles'} {_few(tiles)}",
+        title=f"{'Tile' if len(tiles) == 1 else 'Tiles'} {few(tiles)}",
         width=width + _MARGIN_PX["left"] + _MARGIN_PX["right"],
         height=height + _MARGIN_PX["top"] + _MARGIN_PX["bottom"],
         left=_MARGIN_PX["left"],
@@ -189,13 +225,13 @@ def _svg_path(rings: list[np.ndarray]) -> str:
 def _painted(outlines: Mapping[str, list[np.ndarray]], colors: Mapping[str, str], width: float, height: float) -> str:
     """Footprints as a transparent PNG, (y, x), drawn larger than shown."""
     canvas = Image.new("P", (math.ceil(width * _IMAGE_ZOOM), math.ceil(height * _IMAGE_ZOOM)), 0)
-    palette = [255, 255, 255] + [part for name in outlines for part in _rgb(colors[name])]
+    palette = [255, 255, 255] + [part for name in outlines for part in rgb(colors[name])]
     canvas.putpalette(palette)
     brush = ImageDraw.Draw(canvas)
     for index, rings in enumerate(outlines.values(), start=1):
         for ring in rings:
             brush.polygon([(float(x) * _IMAGE_ZOOM, float(y) * _IMAGE_ZOOM) for x, y in ring], fill=index)
-    return _data_uri(canvas, transparency=0)
+    return data_uri(canvas, transparency=0)
 
 
 def _degrees(value: float, positive: str, negative: str) -> str:
@@ -203,7 +239,8 @@ def _degrees(value: float, positive: str, negative: str) -> str:
     return f"{text}°" if text == "0" else f"{text}° {positive if value > 0 else negative}"
 
 
-def _few(names: Sequence[str], most: int = 4) -> str:
+def few(names: Sequence[str], most: int = 4) -> str:
+    """Names in a row, the last of very many summed up."""
     return ", ".join(names) if len(names) <= most else f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
 
 
@@ -296,31 +333,45 @@ def _round_below(value: float) -> float:
     return power * max(factor for factor in (1, 2, 5) if factor * power <= value * (1 + 1e-9))
 
 
-# --- images -----------------------------------------------------------------------------------------------
+# --- bars -------------------------------------------------------------------------------------------------
 
 
-def png(pixels: np.ndarray) -> str:
-    """An image as a data URI: (y, x) grey or (y, x, 3) RGB, uint8."""
-    return _data_uri(Image.fromarray(np.ascontiguousarray(pixels)))
+def stacked_bars(title: str, bars: Sequence[tuple[str, Mapping[str, int]]], colors: Mapping[str, str]) -> BarChart:
+    """Counts over time, one bar each, stacked by group.
 
-
-def jpeg(pixels: np.ndarray) -> str:
-    """A small picture (y, x, 3) RGB uint8 as a data URI of few bytes; for looking, not for measuring."""
-    return _data_uri(Image.fromarray(np.ascontiguousarray(pixels)), "JPEG", quality=82)
-
-
-def code_png(codes: np.ndarray, colors: Mapping[int, str]) -> str:
-    """A map of codes (y, x) as a data URI, each code in its colour #rrggbb."""
-    present, index = np.unique(codes, return_inverse=True)
-    rgb = np.array([_rgb(colors[int(code)]) for code in present], dtype=np.uint8)
-    return _data_uri(Image.fromarray(rgb[index.reshape(codes.shape)]))
-
-
-def _rgb(color: str) -> tuple[int, int, int]:
-    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
-
-
-def _data_uri(image: Image.Image, kind: str = "PNG", **options: int) -> str:
-    stream = io.BytesIO()
-    image.save(stream, kind, optimize=True, **options)
-    return f"data:image/{kind.lower()};base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+    Args:
+        bars: what is written below each bar, and its counts by group.
+        colors: group to #rrggbb, the lowest part first.
+    """
+    width, height, left, top, right, bottom = 900.0, 220.0, 54.0, 12.0, 12.0, 36.0
+    plot_width, plot_height = width - left - right, height - top - bottom
+    most = max([sum(counts.values()) for _, counts in bars] + [1])
+    steps = ticks(0, most, 4, outward=True)
+    slot = plot_width / max(len(bars), 1)
+    bar_width = min(slot * 0.8, 60.0)
+    parts, said = [], []
+    for index, (label, counts) in enumerate(bars):
+        base = 0
+        for group, color in colors.items():
+            if count := counts.get(group, 0):
+                y = plot_height * (1 - (base + count) / steps[-1])
+                part = (slot * (index + 0.5) - bar_width / 2, y, bar_width, plot_height * count / steps[-1])
+                parts.append(BarPart(*part, color, f"{label}, {group}: {count:,}"))
+                base += count
+        if base:
+            said.append(f"{label} {base:,}")
+    every = max(1, math.ceil(len(bars) * 58 / plot_width))
+    return BarChart(
+        title=title,
+        width=width,
+        height=height,
+        left=left,
+        top=top,
+        plot_width=plot_width,
+        plot_height=plot_height,
+        parts=parts,
+        x_ticks=[Tick(slot * (index + 0.5), label) for index, (label, _) in enumerate(bars) if index % every == 0],
+        y_ticks=[Tick(plot_height * (1 - step / steps[-1]), f"{step:,g}") for step in steps],
+        keys=[(group, color) for group, color in colors.items() if any(counts.get(group) for _, counts in bars)],
+        summary=f"{title}: {'; '.join(said) or 'none'}.",
+    )

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from rsdata.catalog.geoparquet import ROWS_PER_GROUP, check_schema, open_writer, rows_as_arrow
 from rsdata.errors import CatalogError
+from rsdata.foreign import open_parquet
 from rsdata.records import Record, arrow_schema
 
 
@@ -73,7 +74,7 @@ def read_portions(path: Path, model: type[Record]) -> Iterator[pa.Table]:
     Raises: CatalogError as ``read_table``.
     """
     try:
-        with pq.ParquetFile(path) as table:
+        with open_parquet(path) as table:
             check_schema(path, table.schema_arrow.empty_table(), arrow_schema(model), model)
             for group in range(table.num_row_groups):
                 yield table.read_row_group(group, columns=arrow_schema(model).names)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rsdata.catalog import plots
+from rsdata.catalog import pictures
 
 _LEFT_OUT = {
     "no_split": "no patch was kept there, so there is no split",
@@ -60,7 +60,7 @@ def series_page(summary: SeriesSummary) -> dict[str, Any]:
                 titles[sensor],
                 [
                     {
-                        "picture": plots.jpeg(each.picture),
+                        "picture": pictures.jpeg(each.picture),
                         "day": f"{each.time:%Y-%m-%d}",
                         "cloud": each.cloud,
                         "nodata": each.nodata,

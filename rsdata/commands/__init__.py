@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from rsdata import __version__
-from rsdata.commands import caption, convert, dataset, repack, scenes, split, subset, train
+from rsdata.commands import caption, convert, dataset, diff, export, repack, scenes, split, status, subset, train, upload
 from rsdata.commands.console import out
 
 app = typer.Typer(
@@ -16,8 +16,12 @@ app = typer.Typer(
     help="Datasets for deep learning from Sentinel-1 and Sentinel-2.",
 )
 app.add_typer(dataset.app)
+app.add_typer(status.app)
 app.add_typer(train.app)
 app.add_typer(convert.app)
+app.add_typer(export.app)
+app.add_typer(diff.app)
+app.add_typer(upload.app)
 app.add_typer(scenes.app, name="scenes")
 app.add_typer(split.app, name="split")
 app.add_typer(subset.app, name="subset")

@@ -59,11 +59,17 @@ def end(failures: list[steps.Failure]) -> None:
     """List what failed and why; exit 1 if anything did."""
     if not failures:
         return
-    table = new_table("stage", "what", "why", title="Not done")
+    table = new_table("stage", "what", "why", "what to do", title="Not done")
     for item in failures:
-        table.add_row(item.stage, item.unit, item.message)
+        table.add_row(item.stage, item.unit, *reason_and_remedy(item.message))
     err.print(table)
     raise typer.Exit(1)
+
+
+def reason_and_remedy(message: str) -> tuple[str, str]:
+    """What a message of rsdata says was found, and what it says to do: it comes last, after a semicolon."""
+    reason, found, remedy = message.rpartition("; ")
+    return (reason, remedy) if found else (message, "repeat the command; if it ends the same way, leave this one out")
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """Bars on a terminal, one line per finished unit elsewhere."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
@@ -29,8 +31,11 @@ def bytes_bar(products: list[steps.RemoteProduct], quiet: bool) -> Iterator[Any]
 
 
 @contextmanager
-def stages(quiet: bool) -> Iterator[Any]:
-    """Show one bar per stage on a terminal, one line per finished unit elsewhere."""
+def stages(quiet: bool, as_lines: bool = False) -> Iterator[Any]:
+    """Show one bar per stage on a terminal, one line per finished unit elsewhere, or one line of JSON for everything."""
+    if as_lines:
+        yield lambda event: print_line(steps.log_line(event))
+        return
     if quiet:
         yield lambda event: None
         return
@@ -61,6 +66,13 @@ def stages(quiet: bool) -> Iterator[Any]:
                 progress.update(rows[event.stage], advance=1, last=note)
 
         yield show
+
+
+def print_line(said: dict[str, Any]) -> None:
+    """One object of JSON on a line of its own, with the time."""
+    stamped = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **said}
+    err.file.write(json.dumps(stamped) + "\n")
+    err.file.flush()
 
 
 def print_event(event: Any) -> None:

@@ -98,6 +98,9 @@ def shards_compress(
     keyint: Annotated[
         int | None, typer.Option(help="Frames from one point of entry to the next.", show_default="about 24 for video")
     ] = None,
+    mix_dates: Annotated[
+        bool, typer.Option("--mix-dates/--no-mix-dates", help="For lossy: mix dates where that is smaller; slower to read one date.")
+    ] = True,
     preset: _Preset = "adaptive",
     variables: _Variables = None,
     nodata: _Nodata = None,
@@ -115,12 +118,20 @@ def shards_compress(
     if steps.is_shard(source):
         if variables or nodata is not None:
             raise typer.BadParameter(f"{source} is a shard, whose manifest says what its bands are; leave --variable and --nodata out")
-        s2 = {"mode": mode, "target_bpppb": bpppb, "target_psnr_db": psnr, "keyint": keyint, "preset": preset}
+        s2 = {"mode": mode, "target_bpppb": bpppb, "target_psnr_db": psnr, "keyint": keyint, "mix_dates": mix_dates, "preset": preset}
         s1 = {**s2, "max_error": s1_max_error, "step": s1_step}
         _compress_shard(source, target, {"s2": {**s2, "max_error": max_error, "step": step}, "s1": s1}, min_frames, workers, as_json)
         return
     settings = steps.video_settings(
-        mode=mode, max_error=max_error, step=step, target_bpppb=bpppb, target_psnr_db=psnr, keyint=keyint, preset=preset, nodata=nodata
+        mode=mode,
+        max_error=max_error,
+        step=step,
+        target_bpppb=bpppb,
+        target_psnr_db=psnr,
+        keyint=keyint,
+        mix_dates=mix_dates,
+        preset=preset,
+        nodata=nodata,
     )
     with bar("compress") as advance:
         cubes = steps.compress_cubes(source, target, settings, variables=variables or (), tile_px=tile_px, workers=workers, advance=advance)

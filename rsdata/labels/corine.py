@@ -44,7 +44,7 @@ class Corine:
         )
         found = read_polygons(path, column, area)
         codes = pd.to_numeric(found.values, errors="coerce")
-        unknown = sorted(found.values[~codes.isin([*nomenclature.code_names, NO_POLYGON])].astype(str).unique())
+        unknown = sorted({str(value) for value in found.values[~codes.isin([*nomenclature.code_names, NO_POLYGON])]})
         if unknown:
             raise LabelError(
                 f"{path.name}: column {column.name} holds {', '.join(unknown[:5])}{' and more' if len(unknown) > 5 else ''}; "

@@ -16,6 +16,7 @@ import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
 
 from rsdata.errors import LabelError
+from rsdata.labels.vectors import readable
 
 REACH_DEGREES = 15  # countries are looked for this far around the scene
 _NO_CODE = {"-99", "-099", "-1", ""}
@@ -54,7 +55,9 @@ def nearest_countries(
         )
     codes = [column for column in _CODE_COLUMNS if column in fields and column != name_column]
     others = [column for column in _NAME_COLUMNS if column in fields and column != name_column]
-    countries = gpd.read_file(path, columns=[name_column, *codes, *others]).to_crs(4326)
+    with readable(path):
+        countries = gpd.read_file(path, columns=[name_column, *codes, *others]).to_crs(4326)
+        countries = countries.assign(geometry=countries.geometry.make_valid())
     texts = countries[[name_column, *codes, *others]].astype("string")
     texts = texts.where(~texts.isin(_NO_CODE))
     countries["called"] = texts[[name_column, *codes]].bfill(axis=1)[name_column]
@@ -63,7 +66,7 @@ def nearest_countries(
         countries = countries[_asked(path, texts.loc[countries.index], countries["called"], names, name_column)]
     middle_lon, middle_lat = float(np.mean(lon)), float(np.mean(lat))
     reach = shapely.box(middle_lon - REACH_DEGREES, middle_lat - REACH_DEGREES, middle_lon + REACH_DEGREES, middle_lat + REACH_DEGREES)
-    countries = countries.assign(geometry=countries.geometry.make_valid().intersection(reach))
+    countries = countries.assign(geometry=countries.geometry.intersection(reach))
     countries = countries[~countries.geometry.is_empty].sort_values("called", kind="stable")
     if countries.empty:
         raise LabelError(

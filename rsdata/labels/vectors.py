@@ -4,8 +4,8 @@ GDAL reads GeoPackage, Shapefile (zipped too), File Geodatabase and the rest; Ge
 bbox column if it has one and else in batches.
 """
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
 
 from rsdata.errors import LabelError
+from rsdata.foreign import load_json, open_parquet
 from rsdata.labels.layer import Area
 
 _PARQUET = {".parquet", ".geoparquet"}
@@ -80,14 +81,15 @@ def read_polygons(path: Path, column: Column, area: Area) -> Polygons:
     Raises: LabelError if no polygon touches the area.
     """
     box = area.bounds_in(column.crs)
-    found = _read_parquet(path, column, box) if _is_parquet(path) else _read_gdal(path, column, box)
-    found = found[~found.geometry.isna()].to_crs(area.epsg)
-    found = found[found.intersects(shapely.box(*area.bounds))]
-    geometry = shapely.force_2d(found.geometry.to_numpy())
-    valid = shapely.is_valid(geometry)
-    geometry[~valid] = shapely.make_valid(geometry[~valid])
-    mixed = shapely.get_type_id(geometry) == _COLLECTION
-    geometry[mixed] = [_polygons_of(each) for each in geometry[mixed]]
+    with readable(path):
+        found = _read_parquet(path, column, box) if _is_parquet(path) else _read_gdal(path, column, box)
+        found = found[~found.geometry.isna()].to_crs(area.epsg)
+        found = found[found.intersects(shapely.box(*area.bounds))]
+        geometry = shapely.force_2d(found.geometry.to_numpy())
+        valid = shapely.is_valid(geometry)
+        geometry[~valid] = shapely.make_valid(geometry[~valid])
+        mixed = shapely.get_type_id(geometry) == _COLLECTION
+        geometry[mixed] = [_polygons_of(each) for each in geometry[mixed]]
     polygonal = np.isin(shapely.get_type_id(geometry), (_POLYGON, _MULTIPOLYGON)) & ~shapely.is_empty(geometry)
     if not polygonal.any():
         raise LabelError(
@@ -107,6 +109,19 @@ def _polygons_of(collection: shapely.Geometry) -> shapely.Geometry:
     """The polygons in a collection; a repair may leave lines and points beside them, which must not be drawn."""
     parts = shapely.get_parts(collection)
     return shapely.union_all(parts[np.isin(shapely.get_type_id(parts), (_POLYGON, _MULTIPOLYGON))])
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Say in words that a layer opens, but what is in it does not read.
+
+    Raises: LabelError in the place of what GDAL, Arrow and GEOS raise.
+    """
+    try:
+        yield
+    except (DataSourceError, DataLayerError, OSError, pa.ArrowException, shapely.errors.ShapelyError, pyproj.exceptions.ProjError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise LabelError(f"{path} holds features that cannot be read ({reason}); write the layer anew", path=str(path)) from error
 
 
 def _gdal_layers(path: Path, layer: str | None) -> dict[str, tuple[list[str], pyproj.CRS | None]]:
@@ -134,8 +149,8 @@ def _is_parquet(path: Path) -> bool:
 def _parquet_geometry(path: Path) -> tuple[pq.ParquetFile, str, dict[str, Any]]:
     """The open file, the name of its geometry column and what its metadata say of it."""
     try:
-        file = pq.ParquetFile(path)
-        geo = json.loads((file.schema_arrow.metadata or {})[b"geo"])
+        file = open_parquet(path)
+        geo = load_json((file.schema_arrow.metadata or {})[b"geo"])
         return file, geo["primary_column"], geo["columns"][geo["primary_column"]]
     except (pa.ArrowException, OSError) as error:
         raise LabelError(f"{path} cannot be opened as Parquet ({error}); write it anew", path=str(path)) from error

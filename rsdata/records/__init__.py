@@ -8,6 +8,7 @@ Parquet table, so a field is named, typed and explained once.
 import json
 from pathlib import Path
 
+from rsdata.records.archives import ArchiveInfo, ArchiveMember
 from rsdata.records.base import (
     DROP_REASONS,
     SEASON_OF_MONTH,
@@ -23,7 +24,8 @@ from rsdata.records.base import (
     arrow_schema,
     columns_of,
 )
-from rsdata.records.dataset import Failure, InputDigest, Manifest, Receipt
+from rsdata.records.builds import Builder, BuildState, ProcessUse, StageProgress
+from rsdata.records.dataset import BuildDifferences, Failure, InputDigest, Manifest, PatchChanges, Receipt, ReceiptDigest
 from rsdata.records.ids import (
     PatchId,
     is_s1_product,
@@ -107,9 +109,9 @@ from rsdata.records.video import CubeGroup, VideoGroup, VideoHeader, VideoMeasur
 
 RECORDS: tuple[type[Record], ...] = (
     Sentinel2Scene, Sentinel1Scene, ScenePair, PatchRow, PatchMeasures, PatchFacts, TextRow, ShardManifest, ShardIndexRow,
-    Receipt, Failure, Correction, Quarantine, RemoteProduct, Download, RemoteInput, Coregistrations, SplitAudit, SplitInfo,
-    Manifest, TrainingReport, VideoHeader, CubeRow, CubeFrame, ModelCaption, TextReport,
-    SubsetInfo, NoisyLabelsRow, SubsetRow, ClientRow, PruneRow, ProbeReport,
+    Receipt, Failure, BuildState, BuildDifferences, Correction, Quarantine, RemoteProduct, Download, RemoteInput, Coregistrations,
+    SplitAudit, SplitInfo, Manifest, TrainingReport, VideoHeader, CubeRow, CubeFrame, ModelCaption, TextReport,
+    SubsetInfo, NoisyLabelsRow, SubsetRow, ClientRow, PruneRow, ProbeReport, ArchiveInfo, ArchiveMember,
 )  # fmt: skip
 
 
@@ -143,6 +145,8 @@ __all__ = [
     "TEXT_CATEGORIES",
     "TEXT_TYPES",
     "AdjacencyFact",
+    "ArchiveInfo",
+    "ArchiveMember",
     "Artifact",
     "AuditAgainst",
     "AuditFinding",
@@ -152,6 +156,9 @@ __all__ = [
     "BandStatistics",
     "BaselineScores",
     "BoundingBox",
+    "BuildDifferences",
+    "BuildState",
+    "Builder",
     "CaptionOutcome",
     "ClassFact",
     "ClassOverlap",
@@ -184,6 +191,7 @@ __all__ = [
     "MultilabelScores",
     "NearPatches",
     "NoisyLabelsRow",
+    "PatchChanges",
     "PatchFacts",
     "PatchId",
     "PatchLabeling",
@@ -195,11 +203,13 @@ __all__ = [
     "PixelPoint",
     "Position",
     "ProbeReport",
+    "ProcessUse",
     "ProductType",
     "PruneRow",
     "Quarantine",
     "RecallAt",
     "Receipt",
+    "ReceiptDigest",
     "Record",
     "RegionFact",
     "RegressionScores",
@@ -225,6 +235,7 @@ __all__ = [
     "SplitPair",
     "Spread",
     "Stage",
+    "StageProgress",
     "SubsetInfo",
     "SubsetRow",
     "TextCategory",

@@ -47,6 +47,11 @@ class PatchId:
     def tile(self) -> str:
         return self.scene[-5:]
 
+    @property
+    def mission(self) -> str:
+        """S2A to S2D."""
+        return self.scene[:3]
+
 
 def place_id(tile: str, col: int, row: int) -> str:
     """Name of a place of the patch grid whatever the date, such as ``33UUP_26_57``."""

@@ -27,12 +27,14 @@ from scipy.ndimage import map_coordinates
 
 from rsdata.errors import SceneError
 from rsdata.scenes.mosaic import rasters_in
+from rsdata.scenes.product import making_sense
 
 Datum = Literal["ellipsoid", "EGM96", "EGM2008"]
 _BY_EPSG: dict[int, Datum] = {5773: "EGM96", 3855: "EGM2008"}
 _GEOID_NAMES: tuple[tuple[str, Datum], ...] = (("egm96", "EGM96"), ("egm08", "EGM2008"), ("egm2008", "EGM2008"))
 _COORDINATE_DEGREE = 4  # of the polynomials from map to raster coordinates over one cell: exact to a millionth of a pixel
 _NODES = 9
+_MOST_PIXELS = 2**29  # held at once, 2 GiB; the finest geoid grid in use has less than half as many
 _SEA_MARGIN = 0.001  # degrees, a pixel of the 90 m model
 _GEOID_STEPS = 33  # points of the geoid per side of a cell
 
@@ -183,6 +185,11 @@ def open_geoid(path: str | Path) -> Geoid:
     """
     try:
         with rasterio.open(path) as raster:
+            if raster.width * raster.height > _MOST_PIXELS:
+                raise SceneError(
+                    f"the geoid {path} claims {raster.height} x {raster.width} pixels, more than any geoid grid; name a PROJ grid",
+                    path=str(path),
+                )
             tags, transform, values = raster.tags(), raster.transform, raster.read(1, masked=True).filled(np.nan)
             geographic = raster.crs is None or raster.crs.is_geographic
     except RasterioError as error:
@@ -259,7 +266,15 @@ def _sample(files: list[RasterFile], epsg: int, x_m: np.ndarray, y_m: np.ndarray
     """Heights from files of one pixel size, bilinear (order 1) or nearest (0), (y, x) float32; NaN where there are none."""
     first = files[0]
     col, row = _raster_coordinates(first, epsg, x_m, y_m)
-    reach = _extent(row), _extent(col)
+    with making_sense(first.path, "name another elevation model"):
+        reach = _extent(row), _extent(col)
+    pixels = (reach[0][1] - reach[0][0]) * (reach[1][1] - reach[1][0])
+    if pixels > _MOST_PIXELS:
+        raise SceneError(
+            f"the elevation model {first.path} has {pixels:,} pixels over the scene; more than {_MOST_PIXELS:,} are not held in memory, so "
+            "name a coarser one",
+            path=first.path,
+        )
     nothing = np.full((len(y_m), len(x_m)), np.nan, np.float32)
     mosaic = np.full((reach[0][1] - reach[0][0], reach[1][1] - reach[1][0]), np.nan, np.float32)
     touched = False

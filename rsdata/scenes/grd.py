@@ -19,9 +19,10 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from rsdata.errors import SceneError
-from rsdata.scenes.product import ProductFiles, list_files
+from rsdata.scenes.product import ProductFiles, list_files, making_sense
 
 MODES = ("IW", "EW", "SM")
+_MOST_PIXELS = (2**20, 2**17)  # lines and samples; a slice of IW at high resolution has some 17,000 x 26,000
 _POLARISATION = re.compile(r"(?:^|-)(vv|vh|hh|hv)(?:-|$)")
 
 
@@ -185,6 +186,11 @@ def open_grd(path: Path) -> GrdProduct:
 
     Raises: SceneError if it is not a GRD product, or annotation, calibration or noise of a polarisation is missing or damaged.
     """
+    with making_sense(str(path)):
+        return _open_grd(path)
+
+
+def _open_grd(path: Path) -> GrdProduct:
     files = list_files(path, marker="manifest.safe")
     name = files.name.removesuffix(".SAFE").removesuffix(".zip")
     if "_SLC_" in name:  # before its several images per polarisation are stumbled over
@@ -335,10 +341,13 @@ def _channel(
     for kind, table in tables.items():
         if min(value.min() for value in table.value) <= 0:
             raise factors.damaged(f"{kind} is not positive everywhere")
+    shape_yx = int(found.number(f"{image}/numberOfLines")), int(found.number(f"{image}/numberOfSamples"))
+    if not all(0 < found_px <= most for found_px, most in zip(shape_yx, _MOST_PIXELS, strict=True)):
+        raise found.damaged(f"an image of {shape_yx[0]} x {shape_yx[1]} pixels, more than any product has or none")
     return Channel(
         polarisation=polarisation,
         measurement=measurement,
-        shape_yx=(int(found.number(f"{image}/numberOfLines")), int(found.number(f"{image}/numberOfSamples"))),
+        shape_yx=shape_yx,
         first_line=first,
         line_interval_s=found.number(f"{image}/azimuthTimeInterval"),
         pixel_spacing_m=found.number(f"{image}/rangePixelSpacing"),

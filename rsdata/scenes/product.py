@@ -7,7 +7,8 @@ entities and external references are refused.
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -16,7 +17,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from rsdata.errors import SceneError
+from rsdata.errors import RsdataError, SceneError
 
 MAX_XML_BYTES = 64 * 2**20  # the largest real tile metadata are about 1 MB
 
@@ -55,11 +56,13 @@ class ProductFiles:
                 path=str(self.path),
                 file=inside,
             )
+        text = self._read(inside)
         try:
-            return fromstring(self._read(inside), forbid_dtd=True)
+            return fromstring(text, forbid_dtd=True)
         except (ParseError, DefusedXmlException, ValueError) as error:
+            reason = "it declares a DTD, as no metadata do" if isinstance(error, DefusedXmlException) else str(error)
             raise SceneError(
-                f"{self.path}: {inside} is not well-formed XML ({error}); fetch the product again", path=str(self.path), file=inside
+                f"{self.path}: {inside} is not well-formed XML ({reason}); fetch the product again", path=str(self.path), file=inside
             ) from error
 
     def _read(self, inside: str) -> bytes:
@@ -68,7 +71,7 @@ class ProductFiles:
                 with zipfile.ZipFile(self.path) as archive:
                     return archive.read(self.prefix + inside)
             return (self.path / inside).read_bytes()
-        except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError, NotImplementedError) as error:
+        except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, KeyError, RuntimeError) as error:
             raise SceneError(f"{self.path}: {inside} cannot be read ({error}); fetch the product again", path=str(self.path)) from error
 
     def digest(self, inside: str, algorithm: str) -> str:
@@ -85,7 +88,7 @@ class ProductFiles:
                 while block := entry.read(2**20):
                     found.update(block)
             return found.hexdigest()
-        except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError) as error:
             raise SceneError(f"{self.path}: {inside} cannot be read ({error}); fetch the product again", path=str(self.path)) from error
 
     def signature(self) -> str:
@@ -104,6 +107,21 @@ class ProductFiles:
         for inside in sorted(self.sizes):
             digest.update(f"{inside}\0{_sha256(self.path / inside)}\n".encode())
         return digest.hexdigest()
+
+
+@contextmanager
+def making_sense(where: str, remedy: str = "fetch the product again") -> Iterator[None]:
+    """Turn a number, time or name that is none, wherever foreign metadata hold it, into a refusal.
+
+    Raises: SceneError in the place of ValueError, OverflowError and TypeError; rsdata's own errors pass.
+    """
+    try:
+        yield
+    except RsdataError:
+        raise
+    except (ValueError, OverflowError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SceneError(f"{where}: its metadata make no sense ({reason}); {remedy}", path=where) from error
 
 
 def _sha256(path: Path) -> str:
@@ -143,7 +161,7 @@ def list_files(path: Path, marker: str | tuple[str, ...] | None = None) -> Produ
     try:
         with zipfile.ZipFile(path) as archive:
             entries = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:  # of names and versions that are none
         raise SceneError(f"{path} is a damaged zip or none at all ({error}); fetch the product again", path=str(path)) from error
     prefix = product_folder(entries, (marker,) if isinstance(marker, str) else marker, str(path)) if marker is not None else ""
     return ProductFiles(path, prefix, {name.removeprefix(prefix): size for name, size in entries.items() if name.startswith(prefix)})

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from rsdata.errors import SceneError
+from rsdata.scenes.product import making_sense
 from rsdata.scenes.sentinel2 import Sentinel2Product
 from rsdata.sensors.sentinel2 import BAND_OF_INDEX, SENTINEL2_L1C
 
@@ -25,7 +26,7 @@ def sun_angles(product: Sentinel2Product) -> xr.Dataset:
     if grid is None:
         raise SceneError(f"{product.files.path}: {product.scene.tile_xml} has no Sun_Angles_Grid", path=str(product.files.path))
     zenith, step_m = _values(grid, "Zenith", product)
-    azimuth, _ = _values(grid, "Azimuth", product)
+    azimuth, _ = _values(grid, "Azimuth", product, zenith.shape)
     return _dataset(product, {"zenith": (("y", "x"), zenith), "azimuth": (("y", "x"), azimuth)}, step_m, "sun", zenith.shape)
 
 
@@ -41,11 +42,12 @@ def view_angles(product: Sentinel2Product) -> xr.Dataset:
     azimuths: dict[str, list[np.ndarray]] = {}
     step_m = 0.0
     for grid in _root(product).iter("Viewing_Incidence_Angles_Grids"):
-        band = BAND_OF_INDEX.get(int(grid.get("bandId", "-1")))
+        with making_sense(str(product.files.path)):
+            band = BAND_OF_INDEX.get(int(grid.get("bandId", "-1")))
         if band is None:
             continue
-        zenith, step_m = _values(grid, "Zenith", product)
-        azimuth, _ = _values(grid, "Azimuth", product)
+        zenith, step_m = _values(grid, "Zenith", product, next(iter(zeniths.values()))[0].shape if zeniths else None)
+        azimuth, _ = _values(grid, "Azimuth", product, zenith.shape)
         zeniths.setdefault(band, []).append(zenith)
         azimuths.setdefault(band, []).append(np.where(np.isnan(zenith), np.nan, azimuth))
     if not zeniths:
@@ -68,8 +70,8 @@ def _root(product: Sentinel2Product) -> Element:
     return product.files.read_xml(product.scene.tile_xml)
 
 
-def _values(grid: Element, name: str, product: Sentinel2Product) -> tuple[np.ndarray, float]:
-    """A grid's rows as (y, x) degrees, and the distance between its points in metres."""
+def _values(grid: Element, name: str, product: Sentinel2Product, shape: tuple[int, ...] | None = None) -> tuple[np.ndarray, float]:
+    """A grid's rows as (y, x) degrees, of ``shape`` where another grid gives it, and the distance between its points in metres."""
     part = grid.find(f"{{*}}{name}")
     rows = [] if part is None else [(item.text or "").split() for item in part.iter("VALUES")]
     step = None if part is None else part.findtext("{*}COL_STEP")
@@ -77,6 +79,8 @@ def _values(grid: Element, name: str, product: Sentinel2Product) -> tuple[np.nda
         values, step_m = np.array(rows, float), float(step or "")
         if values.ndim != 2 or not values.size:
             raise ValueError("no values")
+        if shape is not None and values.shape != shape:
+            raise ValueError(f"{values.shape} values beside {shape}")
     except ValueError as error:
         raise SceneError(
             f"{product.files.path}: {product.scene.tile_xml} has a {name} grid that is no table of numbers ({error}); "

@@ -15,8 +15,9 @@ from typing import Literal
 from xml.etree.ElementTree import Element
 
 from rsdata.errors import RsdataError, SceneError
+from rsdata.grid import TILE_SIDE_M
 from rsdata.records import Sentinel2Scene, s2_scene_id
-from rsdata.scenes.product import ProductFiles
+from rsdata.scenes.product import ProductFiles, making_sense
 from rsdata.sensors import SENTINEL2, Sensor
 from rsdata.sensors.sentinel2 import (
     BAND_OF_INDEX,
@@ -33,6 +34,7 @@ MARKERS = (MANIFEST, "MTD_MSIL1C.xml", "MTD_MSIL2A.xml", "S2?_*_MTD_SAFL??_*.xml
 LAYERS = {"SCL": SCL_GSD_M, "CLDPRB": 20, "SNWPRB": 20}  # needed for patches; ground sampling distance in metres
 OTHER_LAYERS = {"AOT": 20, "WVP": 20}  # read where they are
 
+_MOST_PIXELS = TILE_SIDE_M // 10  # of a raster at 10 m, in each direction
 _PRODUCT_XML = re.compile(r"(?:MTD_MSIL(?:1C|2A)|S2[A-D]_(?:OPER|USER)_MTD_SAFL(?:1C|2A)_.+)\.xml")
 _TILE_XML = re.compile(r"(?:MTD_TL|S2[A-D]_(?:OPER|USER)_MTD_L(?:1C|2A)_TL_.+)\.xml")
 _TILE_NAME = re.compile(r"_T(\d{2}[C-X][A-Z]{2})(?:_|\.|$)")
@@ -152,7 +154,8 @@ def read_product_xml(path: Path) -> Header:
     if not path.is_file():
         raise SceneError(f"{path} does not exist; name a product's MTD_MSIL1C.xml or MTD_MSIL2A.xml", path=str(path))
     files = ProductFiles(path.parent, "", {path.name: path.stat().st_size})
-    return read_header(Metadata(str(path), files.read_xml(path.name), path.name))
+    with making_sense(str(path)):
+        return read_header(Metadata(str(path), files.read_xml(path.name), path.name))
 
 
 def read_scene(files: ProductFiles, tile: str | None = None) -> Sentinel2Scene:
@@ -164,6 +167,11 @@ def read_scene(files: ProductFiles, tile: str | None = None) -> Sentinel2Scene:
 
     Raises: SceneError if the product is damaged, incomplete or none at all, or holds several tiles and none is named.
     """
+    with making_sense(str(files.path)):
+        return _read_scene(files, tile)
+
+
+def _read_scene(files: ProductFiles, tile: str | None) -> Sentinel2Scene:
     where = str(files.path)
     notes: list[str] = []
     names: Iterable[str]
@@ -184,6 +192,12 @@ def read_scene(files: ProductFiles, tile: str | None = None) -> Sentinel2Scene:
     if tile_id is None:
         raise SceneError(f"{where}: {tile_xml} names no MGRS tile in TILE_ID ({granule_id}); fetch the product again", path=where)
     rows, cols = (int(geometry.number(f"Tile_Geocoding/{{*}}Size[@resolution='10']/{{*}}{name}")) for name in ("NROWS", "NCOLS"))
+    if not (0 < rows <= _MOST_PIXELS and 0 < cols <= _MOST_PIXELS):
+        raise SceneError(
+            f"{where}: {tile_xml} states a tile of {rows} x {cols} pixels; expected at most {_MOST_PIXELS} x {_MOST_PIXELS}, so fetch the "
+            "product again",
+            path=where,
+        )
     ul_x_m, ul_y_m = (int(geometry.number(f"Tile_Geocoding/{{*}}Geoposition[@resolution='10']/{{*}}{name}")) for name in ("ULX", "ULY"))
     try:
         scene_id = s2_scene_id(header.product)

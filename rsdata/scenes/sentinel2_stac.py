@@ -4,7 +4,7 @@ Catalogues differ in whether the pixels carry the radiometric offset already, an
 all the same. The flag is believed over the list, and an item that leaves the question open is refused.
 """
 
-import json
+import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 from xml.etree.ElementTree import Element
 
 from rsdata.errors import RsdataError, SceneError
+from rsdata.foreign import load_json
+from rsdata.grid import TILE_SIDE_M
 from rsdata.records import Sentinel2Scene, s2_scene_id
-from rsdata.scenes.product import MAX_XML_BYTES, ProductFiles
+from rsdata.scenes.product import MAX_XML_BYTES, ProductFiles, making_sense
 from rsdata.scenes.sentinel2 import Sentinel2Product
 from rsdata.scenes.sentinel2_metadata import LAYERS, OTHER_LAYERS, mask_files, mean_view_angles, probability_files
 from rsdata.sensors import SENTINEL2
@@ -47,6 +49,11 @@ def open_stac_item(path: Path) -> Sentinel2Product:
 
     Raises: SceneError if the item is damaged, not Sentinel-2 Level-2A, or leaves open whether the offset was applied.
     """
+    with making_sense(str(path), "take the item from its catalogue again"):
+        return _open_stac_item(path)
+
+
+def _open_stac_item(path: Path) -> Sentinel2Product:
     where = str(path)
     item = read_item(path)
     properties, assets = item["properties"], item["assets"]
@@ -128,7 +135,7 @@ def read_item(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_XML_BYTES:
             raise SceneError(f"{path} has {path.stat().st_size} bytes, more than any real item; name a STAC item", path=str(path))
-        item = json.loads(path.read_text(encoding="utf-8"))
+        item = load_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SceneError(f"{path} cannot be read as JSON ({error}); name a STAC item", path=str(path)) from error
     whole = isinstance(item, dict) and item.get("type") == "Feature" and isinstance(item.get("properties"), dict)
@@ -197,9 +204,14 @@ def _grid(path: Path, properties: dict[str, Any], bands: dict[str, dict[str, Any
             continue
         (height, width), (pixel_x, _, left, _, pixel_y, top) = shape, transform[:6]
         try:
-            return int(code), round(left), round(top), round(width * pixel_x), round(height * -pixel_y)
-        except (TypeError, ValueError):
+            found = int(code), round(left), round(top), round(width * pixel_x), round(height * -pixel_y)
+        except (TypeError, ValueError, OverflowError):
             break
+        if not (0 < found[3] <= TILE_SIDE_M and 0 < found[4] <= TILE_SIDE_M):
+            raise SceneError(
+                f"{path} states a raster of {found[4]} x {found[3]} m; expected at most {TILE_SIDE_M} m, the side of a tile", path=str(path)
+            )
+        return found
     raise SceneError(
         f"{path} does not state where it lies; expected proj:epsg, and proj:shape and proj:transform of a band", path=str(path)
     )
@@ -209,8 +221,14 @@ def _local_sizes(folder: Path, assets: dict[str, dict[str, Any]]) -> dict[str, i
     """Size by href of the assets that lie beside the item."""
     sizes = {}
     for asset in assets.values():
-        if not urlsplit(asset["href"]).scheme and (folder / asset["href"]).is_file():
-            sizes[asset["href"]] = (folder / asset["href"]).stat().st_size
+        if urlsplit(asset["href"]).scheme or "\0" in asset["href"]:
+            continue
+        try:
+            place = (folder / asset["href"]).stat()
+        except OSError:  # absent, or no name that a file could have
+            continue
+        if stat.S_ISREG(place.st_mode):
+            sizes[asset["href"]] = place.st_size
     return sizes
 
 

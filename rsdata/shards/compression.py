@@ -14,6 +14,7 @@ from rsdata.errors import ShardError
 
 Name = Literal["zstd", "blosc"]
 NAMES: tuple[Name, ...] = ("zstd", "blosc")
+MAX_VALUE_BYTES = 2**28  # of one patch, unpacked; the largest published ones take 30 MB
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,25 @@ class Compression:
         if self.name == "zstd":
             return Zstd(level=self.level)
         return Blosc(cname="zstd", clevel=self.level, shuffle=Blosc.BITSHUFFLE, typesize=item_bytes)
+
+
+def stated_bytes(packed: bytes | memoryview, name: Name) -> int:
+    """Bytes that a compressed value says it unpacks to, read off its header; unpacking allocates so many and no more.
+
+    Source: RFC 8878, section 3.1.1.1; Blosc 1 chunk format, README_CHUNK_FORMAT.
+
+    Raises: ShardError if it is no such value or does not say.
+    """
+    head = bytes(packed[:18])
+    if name == "blosc" and len(head) >= 16:
+        return int.from_bytes(head[4:8], "little")
+    if name == "zstd" and head[:4] == b"\x28\xb5\x2f\xfd" and len(head) > 5:
+        flag, single, keyed = head[4] >> 6, head[4] >> 5 & 1, (0, 1, 2, 4)[head[4] & 3]
+        width = (single, 2, 4, 8)[flag]
+        first = 5 + (1 - single) + keyed
+        if width and len(head) >= first + width:
+            return int.from_bytes(head[first : first + width], "little") + (256 if width == 2 else 0)
+    raise ShardError(f"a value does not begin as one compressed by {name}, or does not say how many bytes it holds; make the shard again")
 
 
 def compression_of(name: str) -> Compression | None:

@@ -15,7 +15,7 @@ import lmdb
 import numpy as np
 
 from rsdata.errors import ShardError
-from rsdata.shards.compression import Compression
+from rsdata.shards.compression import MAX_VALUE_BYTES, Compression, Name, stated_bytes
 from rsdata.shards.reading import Headers, Piece, pieces_of_values
 from rsdata.shards.values import decode
 
@@ -135,10 +135,11 @@ def _release(path: Path, pid: int) -> None:
 class LmdbStore:
     """Read access to one database; opened on first use, again in every process that inherits it."""
 
-    def __init__(self, path: Path, compression: Compression | None = None) -> None:
+    def __init__(self, path: Path, compression: Compression | None = None, most_bytes: int = MAX_VALUE_BYTES) -> None:
         """Args:
             path: the folder that holds ``data.mdb``.
             compression: of its values.
+            most_bytes: that a value may unpack to.
 
         Raises: ShardError if there is none.
         """
@@ -150,6 +151,8 @@ class LmdbStore:
         self._pid = -1
         self._headers = Headers()
         self._codec = compression.codec() if compression else None
+        self._name: Name = compression.name if compression else "zstd"
+        self._most_bytes = most_bytes
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_env": None, "_pid": -1, "_headers": Headers()}
@@ -206,6 +209,12 @@ class LmdbStore:
     def _unpacked(self, value: bytes, key: str) -> bytes:
         if self._codec is None:
             return value
+        if (stated := stated_bytes(value, self._name)) > self._most_bytes:
+            raise ShardError(
+                f"the value of {key} claims to unpack to {stated:,} bytes; the bands need at most {self._most_bytes:,}, so the shard is "
+                "damaged, make it again",
+                key=key,
+            )
         try:
             return bytes(self._codec.decode(value))
         except (RuntimeError, ValueError) as error:

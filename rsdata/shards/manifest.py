@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from rsdata.errors import ShardError
+from rsdata.foreign import open_parquet
 from rsdata.records import Artifact, Record, ShardIndexRow, ShardManifest, arrow_schema
 from rsdata.sensors import REFERENCE_MAP, SENTINEL1
 
@@ -82,8 +83,8 @@ def read_rows(path: Path, record: type[Record]) -> pd.DataFrame:
     """A table with the columns of a record; None stays None. Raises: ShardError if it cannot be read."""
     schema = arrow_schema(record)
     try:
-        columns = pq.read_table(path).select(schema.names).to_pydict()
-    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        columns = open_parquet(path).read().select(schema.names).to_pydict()
+    except (OSError, pa.ArrowException, KeyError, UnicodeDecodeError) as error:
         raise ShardError(f"{path} cannot be read ({error}); make the shard again", path=str(path.parent)) from error
     # objects, so that None stays None
     nullable = {field.name for field in schema if field.nullable and not pa.types.is_floating(field.type)}

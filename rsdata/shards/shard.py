@@ -11,6 +11,7 @@ from rsdata.errors import ShardError
 from rsdata.sensors import REFERENCE_MAP, SENTINEL1
 from rsdata.shards.formats import open_store
 from rsdata.shards.manifest import SERIES_FORMAT, file_findings, read_index, read_manifest
+from rsdata.shards.objects import is_url
 from rsdata.shards.reading import Piece, pieces_of
 
 
@@ -52,11 +53,19 @@ class Shard:
         return pieces_of(self._store, keys, bands)
 
 
-def open_shard(path: Path) -> Shard:
+def open_shard(path: Path | str) -> Shard:
     """Open a shard of patches by the manifest that lies in its folder; ``open_cubes`` opens one of time series.
+
+    Args:
+        path: a folder; or the URL of a Zarr shard in an object store, such as ``s3://bucket/dataset/shards/zarr``.
 
     Raises: ShardError if it cannot be opened.
     """
+    if is_url(path):
+        from rsdata.shards.remote import RemoteShard  # which is made of what stands here
+
+        return RemoteShard(str(path))
+    path = Path(path)
     return Shard(path)
 
 

@@ -4,7 +4,6 @@ Anything that reads Zarr v3 opens them. Here a patch is read without going throu
 file's index, so an uncompressed patch is a view into the mapped file, and a compressed one is decoded by itself.
 """
 
-import json
 import math
 import mmap
 import warnings
@@ -24,10 +23,11 @@ from zarr.codecs import BloscCodec, ZstdCodec
 from zarr.errors import ZarrUserWarning
 
 from rsdata.errors import CatalogError, GridError, ShardError
+from rsdata.foreign import load_json
 from rsdata.grid import Tile, corners
 from rsdata.records import BandInfo, PatchId
 from rsdata.sensors import SENTINEL2
-from rsdata.shards.compression import NAMES, Compression
+from rsdata.shards.compression import MAX_VALUE_BYTES, NAMES, Compression, stated_bytes
 from rsdata.shards.manifest import keys_of, read_index
 from rsdata.shards.reading import Layout, Piece, Plane
 from rsdata.shards.values import encode
@@ -35,9 +35,9 @@ from rsdata.shards.values import encode
 METADATA_FILE = "zarr.json"
 PIXELS = "pixels"  # the array of each group
 _FILE_BYTES = 128 * 2**20  # pixels per file of a shard; a writer holds one file in memory
-_NO_CHUNK = 2**64 - 1  # place of a chunk that is not stored, as all of it is the fill value
+NO_CHUNK = 2**64 - 1  # place of a chunk that is not stored, as all of it is the fill value
 _MOST_MAPPED = 256  # files held open at a time
-_CRC_BYTES = 4
+CRC_BYTES = 4
 # written where they are known; the names a reader is told belong to the pixels
 _COORDINATES = ("patch_id", "band", "wavelength", "scale", "offset", "x", "y", "epsg", "ul_x", "ul_y")
 
@@ -247,10 +247,10 @@ def _places(index: pd.DataFrame) -> pd.DataFrame | None:
 # --- reading ----------------------------------------------------------------------------------------------
 
 
-class _Pixels:
+class Pixels:
     """The array of one group, read patch by patch straight from its files."""
 
-    def __init__(self, folder: Path, mapped: "OrderedDict[Path, tuple[mmap.mmap, np.ndarray]]") -> None:
+    def __init__(self, folder: Path, mapped: "OrderedDict[Path, tuple[mmap.mmap, np.ndarray]]", most_bytes: int) -> None:
         self.folder = folder
         self._mapped = mapped
         said = _read_json(folder / METADATA_FILE)
@@ -274,7 +274,8 @@ class _Pixels:
                 and (self.dtype.itemsize == 1 or order["configuration"]["endian"] == "little")
                 and [codec["name"] for codec in rest] in ([], *([name] for name in NAMES))
             )
-            self.codec = Compression(rest[0]["name"]).codec() if known and rest else None
+            self.compression = Compression(rest[0]["name"]) if known and rest else None
+            self.codec = self.compression.codec() if self.compression else None
             self.fill = self.dtype.type(said["fill_value"])
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ShardError(f"{folder / METADATA_FILE} does not describe an array of patches ({error!r}); make the shard again") from error
@@ -286,6 +287,12 @@ class _Pixels:
             )
         self.chunk_shape = self.shape[1:]
         self.chunk_bytes = math.prod(self.chunk_shape) * self.dtype.itemsize
+        if self.chunk_bytes > most_bytes:
+            raise ShardError(
+                f"{folder} claims patches of {self.chunk_bytes:,} bytes; the bands need at most {most_bytes:,}, so the shard is damaged, "
+                "make it again",
+                path=str(folder),
+            )
 
     def read(self, row: int) -> np.ndarray:
         """(band, y, x) of one patch, not to be written to.
@@ -295,10 +302,12 @@ class _Pixels:
         stored = self.stored(row)
         if stored is None:
             return np.broadcast_to(self.fill, self.chunk_shape)
-        if self.codec is None:
+        if self.codec is None or self.compression is None:
             if len(stored) != self.chunk_bytes:
                 raise self._damaged(row, f"its chunk has {len(stored)} bytes instead of {self.chunk_bytes}")
             return np.frombuffer(stored, self.dtype).reshape(self.chunk_shape)
+        if (stated := stated_bytes(stored, self.compression.name)) != self.chunk_bytes:
+            raise self._damaged(row, f"its chunk unpacks to {stated} bytes instead of {self.chunk_bytes}")
         pixels = np.empty(self.chunk_bytes, np.uint8)
         try:
             self.codec.decode(stored, out=pixels)
@@ -312,7 +321,7 @@ class _Pixels:
         path = _file_of(self.folder, file)
         mapped, places = self._map(path)
         first, length = (int(each) for each in places[slot])
-        if first == length == _NO_CHUNK:
+        if first == length == NO_CHUNK:
             return None
         if first + length > len(mapped):
             raise self._damaged(row, "its chunk lies beyond the end of the file")
@@ -328,8 +337,8 @@ class _Pixels:
                 whole = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             raise ShardError(f"{path} cannot be read ({error}); make the shard again", path=str(path)) from error
-        tail = bytes(whole[-index_bytes - _CRC_BYTES :])
-        if len(tail) != index_bytes + _CRC_BYTES or google_crc32c.value(tail[:index_bytes]) != int.from_bytes(tail[index_bytes:], "little"):
+        tail = bytes(whole[-index_bytes - CRC_BYTES :])
+        if len(tail) != index_bytes + CRC_BYTES or google_crc32c.value(tail[:index_bytes]) != int.from_bytes(tail[index_bytes:], "little"):
             raise ShardError(f"{path} is cut short or damaged: its index does not fit its checksum; make the shard again", path=str(path))
         self._mapped[path] = whole, np.frombuffer(tail, "<u8", self.per_file * 2).reshape(-1, 2)
         if len(self._mapped) > _MOST_MAPPED:
@@ -340,7 +349,7 @@ class _Pixels:
         return ShardError(f"{self.folder}, patch {row}: {why}; the shard is damaged, make it again", path=str(self.folder), row=row)
 
 
-def _layout(names: Sequence[str], pixels: _Pixels) -> Layout:
+def _layout(names: Sequence[str], pixels: Pixels) -> Layout:
     """Where the bands lie in a chunk."""
     _, height, width = pixels.chunk_shape
     plane_bytes = height * width * pixels.dtype.itemsize
@@ -351,21 +360,24 @@ def _layout(names: Sequence[str], pixels: _Pixels) -> Layout:
 class ZarrStore:
     """Read access to a Zarr shard by key; files are mapped on first use, again in every process that gets the store."""
 
-    def __init__(self, path: Path) -> None:
-        """Args: path: the folder of the shard, with its index.
+    def __init__(self, path: Path, most_bytes: int = MAX_VALUE_BYTES) -> None:
+        """Args:
+            path: the folder of the shard, with its index.
+            most_bytes: that one patch of a group may have.
 
         Raises: ShardError if there is no such shard or its groups are not as rsdata writes them.
         """
         if not (path / METADATA_FILE).is_file():
             raise ShardError(f"{path} holds no {METADATA_FILE}; name the folder of a Zarr shard", path=str(path))
         self.path = path
+        self._most_bytes = most_bytes
         index = read_index(path)
         self._mapped: OrderedDict[Path, tuple[mmap.mmap, np.ndarray]] = OrderedDict()
-        self._groups: dict[str, list[tuple[list[str], _Pixels]]] = {}
+        self._groups: dict[str, list[tuple[list[str], Pixels]]] = {}
         for folder in sorted(child.parent for child in path.glob(f"*/{METADATA_FILE}")):
             said = _read_json(folder / METADATA_FILE).get("attributes", {})
             sensor, names = str(said.get("sensor")), [str(name) for name in said.get("bands", [])]
-            pixels = _Pixels(folder / PIXELS, self._mapped)
+            pixels = self._open_pixels(folder / PIXELS)
             if pixels.shape[:2] != (len(index), len(names)):
                 raise ShardError(
                     f"{folder} holds {pixels.shape[:2]} patches and bands; expected {(len(index), len(names))}", path=str(folder)
@@ -382,11 +394,14 @@ class ZarrStore:
                 if key is not None:
                     self._place.setdefault(key, (sensor, row))
 
-    def __getstate__(self) -> dict[str, object]:
-        return {"path": self.path}
+    def _open_pixels(self, folder: Path) -> Pixels:
+        return Pixels(folder, self._mapped, self._most_bytes)
 
-    def __setstate__(self, state: dict[str, Path]) -> None:
-        self.__init__(state["path"])  # type: ignore[misc]
+    def __getstate__(self) -> dict[str, object]:
+        return {"path": self.path, "most_bytes": self._most_bytes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
 
     def __enter__(self) -> "ZarrStore":
         return self
@@ -440,7 +455,7 @@ class ZarrStore:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        said = json.loads(path.read_bytes())
+        said = load_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ShardError(f"{path} cannot be read ({error}); make the shard again", path=str(path)) from error
     if not isinstance(said, dict):

@@ -6,10 +6,10 @@ from typing import Literal
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from rsdata.errors import SplitError
+from rsdata.foreign import open_parquet
 from rsdata.recipe import SplitPart
 from rsdata.splits.strategy import Division, SplitStrategy
 
@@ -58,13 +58,13 @@ class Imported(SplitStrategy):
             if Path(self.path).suffix.lower() == ".csv":
                 found = pyarrow.csv.read_csv(self.path, convert_options=pyarrow.csv.ConvertOptions(include_columns=columns))
             else:
-                found = pq.ParquetFile(self.path).read(columns)
+                found = open_parquet(self.path).read(columns)
         except (OSError, KeyError, pa.ArrowException) as error:
             reason = " ".join(str(error).split())
             raise SplitError(f"the split {self.path} cannot be read ({reason}); expected Parquet or CSV", path=self.path) from error
         if absent := [name for name in columns if name not in found.column_names]:
             raise SplitError(f"{self.path} has no column `{'`, `'.join(absent)}`; name the right ones as `id_column` and `split_column`")
-        rows = found.to_pandas().dropna().astype(str).drop_duplicates()
+        rows = found.replace_schema_metadata(None).to_pandas().dropna().astype(str).drop_duplicates()
         if rows[self.id_column].duplicated().any():
             twice = rows.loc[rows[self.id_column].duplicated(), self.id_column].iloc[0]
             raise SplitError(f"{self.path} lists {twice} in two splits; expected each patch in one", patch_id=twice)

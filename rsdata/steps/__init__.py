@@ -18,9 +18,13 @@ from rsdata.records import (
     SubsetInfo,
     TextReport,
 )
+from rsdata.steps.archiving import ARCHIVE_SUMMARY, archive_folder, unpack_archive
 from rsdata.steps.auditing import audit_table, conditions_met, parse_conditions
 from rsdata.steps.benching import bench_shard
+from rsdata.steps.builder import builder_of, building
 from rsdata.steps.captioning import caption_patches
+from rsdata.steps.cataloguing import write_manifest
+from rsdata.steps.comparing import compare_datasets, differences_in_words
 from rsdata.steps.compressing import (
     TILE_PX,
     CompressedCube,
@@ -43,21 +47,19 @@ from rsdata.steps.correction import (
     stop_corrections,
     uncorrected_products,
 )
-from rsdata.steps.dataset import (
-    assign_splits,
-    assign_table,
-    verify_dataset,
-    write_manifest,
-)
+from rsdata.steps.dataset import assign_splits, assign_table
 from rsdata.steps.downloading import download_product, download_products, fetch_products, product_query, public_product, search_products
 from rsdata.steps.exporting import TEXT_FORMS, export_texts
 from rsdata.steps.fetching import fetch_inputs
-from rsdata.steps.finding import Found, find_scenes, scenes_at_once
+from rsdata.steps.finding import Found, find_scenes, largest_scene_bytes, scenes_at_once
 from rsdata.steps.inputs import Inputs, locate_inputs, make_inputs
+from rsdata.steps.journal import event_of, log_line, read_state, receipts_by_stage
+from rsdata.steps.local_workers import LocalWorkers
 from rsdata.steps.looking import inspect_scene, open_workspace, shard_info, summarize_scene, verify_shard
 from rsdata.steps.packing import pack_shards
 from rsdata.steps.patch_series import compress_patches, is_shard
 from rsdata.steps.probing import embed_patches, probe_embeddings
+from rsdata.steps.publishing import EXPORT_FORMS, export_dataset
 from rsdata.steps.recaptioning import recaption
 from rsdata.steps.receipts import Outcome, failure
 from rsdata.steps.repacking import choose_patches, repack_shards
@@ -66,11 +68,16 @@ from rsdata.steps.rewording import read_batch, read_text_report, run_batch, writ
 from rsdata.steps.scene import assess_scene, cut_scene, label_scene, register_scene, s1_processing
 from rsdata.steps.scoring import score_predictions, score_retrieval
 from rsdata.steps.series import make_series
+from rsdata.steps.space import check_space
 from rsdata.steps.subsets import make_clients, make_few_shot, make_nested, make_noise, make_strata, prune_patches
 from rsdata.steps.training import predict, read_results, read_training, train_baseline, train_on_shard, training_rows, writes_results
+from rsdata.steps.uploading import Uploaded, upload_dataset
+from rsdata.steps.verifying import unvouched_files, verify_dataset
 from rsdata.workspace import Workspace
 
 __all__ = [
+    "ARCHIVE_SUMMARY",
+    "EXPORT_FORMS",
     "TEXT_FORMS",
     "TILE_PX",
     "AuditFinding",
@@ -81,6 +88,7 @@ __all__ = [
     "FindingExample",
     "Found",
     "Inputs",
+    "LocalWorkers",
     "Outcome",
     "Point",
     "ProbeReport",
@@ -90,15 +98,21 @@ __all__ = [
     "SplitPair",
     "SubsetInfo",
     "TextReport",
+    "Uploaded",
     "Workspace",
+    "archive_folder",
     "assess_scene",
     "assign_splits",
     "assign_table",
     "audit_table",
     "bench_shard",
+    "builder_of",
+    "building",
     "caption_patches",
     "check_sen2cor",
+    "check_space",
     "choose_patches",
+    "compare_datasets",
     "compress_cubes",
     "compress_patches",
     "conditions_met",
@@ -108,9 +122,12 @@ __all__ = [
     "correction_resources",
     "corrections_at_once",
     "cut_scene",
+    "differences_in_words",
     "download_product",
     "download_products",
     "embed_patches",
+    "event_of",
+    "export_dataset",
     "export_texts",
     "failure",
     "fetch_inputs",
@@ -120,7 +137,9 @@ __all__ = [
     "is_shard",
     "known_datasets",
     "label_scene",
+    "largest_scene_bytes",
     "locate_inputs",
+    "log_line",
     "make_clients",
     "make_few_shot",
     "make_inputs",
@@ -142,9 +161,11 @@ __all__ = [
     "rate_distortion",
     "read_batch",
     "read_results",
+    "read_state",
     "read_text_report",
     "read_training",
     "recaption",
+    "receipts_by_stage",
     "register_scene",
     "repack_shards",
     "run_batch",
@@ -161,6 +182,9 @@ __all__ = [
     "train_on_shard",
     "training_rows",
     "uncorrected_products",
+    "unpack_archive",
+    "unvouched_files",
+    "upload_dataset",
     "verify_dataset",
     "verify_shard",
     "video_settings",

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rsdata import shards
 from rsdata.errors import CatalogError, LabelError, ShardError, WorkspaceError
+from rsdata.foreign import open_parquet
 from rsdata.labels import load_nomenclature
 from rsdata.records import LabelClass
 from rsdata.shards import convert
@@ -124,8 +124,8 @@ def _labelling(metadata: Path) -> convert.Labelling:
     Raises: CatalogError if it cannot be read or lacks a column.
     """
     try:
-        table = pq.read_table(metadata, columns=_LABEL_COLUMNS).to_pandas()
-    except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        table = open_parquet(metadata).read(_LABEL_COLUMNS).replace_schema_metadata(None).to_pandas()
+    except (OSError, pa.ArrowException) as error:
         raise CatalogError(
             f"{metadata} is no table with the columns {', '.join(_LABEL_COLUMNS)} ({error}); give the metadata.parquet of BigEarthNet v2",
             path=str(metadata),

@@ -31,7 +31,7 @@ from rsdata.workspace import (
     combined_sha256,
 )
 
-_PROCESS_BYTES = 300 * 2**20  # of a worker before it has read anything
+_PROCESS_BYTES = 480 * 2**20  # of a worker without the rasters of a scene, libraries and their caches
 _TERRAIN_BYTES = 2**30  # strips of an image and cells of terrain while Sentinel-1 GRD is corrected
 
 
@@ -126,8 +126,12 @@ def _with_heights(pairs: list[ScenePair], failures: list[Failure], recipe: Recip
 
 def scenes_at_once(pairs: Sequence[ScenePair], workers: int) -> int:
     """How many scenes may be worked on at a time, by cores asked for, scenes there are, and memory that is free."""
-    largest = max((_scene_bytes(pair) for pair in pairs), default=1)
-    return max(1, min(workers, len(pairs), psutil.virtual_memory().available // largest))
+    return max(1, min(workers, len(pairs), psutil.virtual_memory().available // largest_scene_bytes(pairs)))
+
+
+def largest_scene_bytes(pairs: Sequence[ScenePair]) -> int:
+    """Memory that one scene takes at most."""
+    return max((_scene_bytes(pair) for pair in pairs), default=1)
 
 
 def _scene_bytes(pair: ScenePair) -> int:

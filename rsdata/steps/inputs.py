@@ -37,7 +37,7 @@ def make_inputs(recipe: Recipe, workspace: Workspace, progress: Callable[[str], 
     def work() -> tuple[list[Path], dict[str, int]]:
         made = synthesize(synthetic, workspace.inputs, progress)
         scene_files = [file for folder in (*made.sentinel2, *made.sentinel1) for file in sorted(folder.rglob("*")) if file.is_file()]
-        return [made.labels, made.countries, *scene_files], {"scenes": len(made.sentinel2)}
+        return [made.labels, made.countries, workspace.inputs / "synthetic.json", *scene_files], {"scenes": len(made.sentinel2)}
 
     return once("inputs", "synthetic", workspace, {"recipe": synthetic.digest()}, work)
 

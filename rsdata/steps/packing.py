@@ -1,6 +1,7 @@
 """Kept patches into shards: one for the whole dataset, or one for each scene."""
 
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -16,30 +17,65 @@ from rsdata.workspace import Workspace, writing_folder
 
 
 def pack_shards(units: Sequence[str], recipe: Recipe, workspace: Workspace, advance: Callable[[int], None] = lambda n: None) -> Outcome:
-    """Merge the pixels of all scenes into one shard with its manifest and statistics, or make one of each scene."""
+    """Merge the pixels of all scenes into one shard with its manifest and statistics, or make one of each scene.
+
+    A merged shard appears whole or not at all, so a merge that is cut off is begun again; shards of scenes have a receipt each,
+    and those that are finished are not made again.
+    """
     folder = workspace.shards(recipe.shards.format)
+    common = {
+        "patches": outputs_digest("splits", "all", workspace),
+        "labels": nomenclature_of(recipe).digest,
+        "recipe": recipe.dataset_digest(),
+    }
 
     def work() -> tuple[list[Path], dict[str, int]]:
         table = catalog.read_patches(workspace.patches)
         table = table[table["kept"]].reset_index(drop=True)
         pairs = {unit: read_pair(unit, workspace) for unit in units}
+        if recipe.shards.per_scene:
+            return _pack_scenes(folder, table, pairs, common, recipe, workspace, advance)
         with writing_folder(folder) as aside:
-            if not recipe.shards.per_scene:
-                made = [_pack(aside, table, list(pairs.values()), recipe.name, recipe, workspace, advance)]
-            else:
-                scene = pd.Series([PatchId.parse(patch_id).scene for patch_id in table["patch_id"]], index=table.index, dtype=object)
-                made = [
-                    _pack(aside / unit, rows.reset_index(drop=True), [pairs[unit]], f"{recipe.name}-{unit}", recipe, workspace, advance)
-                    for unit, rows in table.groupby(scene)
-                ]
-            files = [path.relative_to(aside) for path in sorted(aside.rglob("*")) if path.is_file()]
-        counts = pd.DataFrame(made).sum().astype(int).to_dict()
-        return [folder / path for path in files], {str(name): int(count) for name, count in counts.items()}
+            counts = _pack(aside, table, list(pairs.values()), recipe.name, recipe, workspace, advance)
+            files = [path.relative_to(aside) for path in _files(aside)]
+        return [folder / path for path in files], counts
 
     key = {f"pixels {unit}": outputs_digest("quality", unit, workspace) for unit in units}
-    key |= {"patches": outputs_digest("splits", "all", workspace), "labels": nomenclature_of(recipe).digest}
-    key |= {"recipe": recipe.dataset_digest()}
-    return once("shards", recipe.shards.format, workspace, key, work)
+    return once("shards", recipe.shards.format, workspace, key | common, work)
+
+
+def _pack_scenes(
+    folder: Path,
+    table: pd.DataFrame,
+    pairs: Mapping[str, ScenePair],
+    common: Mapping[str, str],
+    recipe: Recipe,
+    workspace: Workspace,
+    advance: Callable[[int], None],
+) -> tuple[list[Path], dict[str, int]]:
+    """Make one shard of each scene that has kept patches; what else lay there is removed."""
+    scene = pd.Series([PatchId.parse(patch_id).scene for patch_id in table["patch_id"]], index=table.index, dtype=object)
+    made: list[dict[str, int]] = []
+    kept = {unit: rows.reset_index(drop=True) for unit, rows in table.groupby(scene)}
+    if folder.is_dir() and {path.name for path in folder.iterdir() if not path.name.startswith(".")} - set(kept):
+        shutil.rmtree(folder)  # of another recipe: one shard of all scenes, or of scenes that are no more
+    for unit, rows in kept.items():
+
+        def work(unit: str = str(unit), rows: pd.DataFrame = rows) -> tuple[list[Path], dict[str, int]]:
+            with writing_folder(folder / unit) as aside:
+                counts = _pack(aside, rows, [pairs[unit]], f"{recipe.name}-{unit}", recipe, workspace, advance)
+            return _files(folder / unit), counts
+
+        key = {"pixels": outputs_digest("quality", str(unit), workspace), **common}
+        made.append(once("shards", f"{recipe.shards.format}-{unit}", workspace, key, work).receipt.counts)
+    counts = pd.DataFrame(made).fillna(0).sum().astype(int).to_dict()
+    return _files(folder), {str(name): int(count) for name, count in counts.items()}
+
+
+def _files(folder: Path) -> list[Path]:
+    """Files below a folder, without those that somebody writes aside."""
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
 def shard_of_scene(scene: str, recipe: Recipe, workspace: Workspace) -> Path:

@@ -1,6 +1,6 @@
 """Pixels turned into what people look at."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -8,7 +8,10 @@ from rsdata.sensors.sentinel2 import QUANTIFICATION
 
 RGB = ("B04", "B03", "B02")
 RGB_REFLECTANCE = 0.25  # reflectance shown as white
+INFRARED = ("B08", "B04", "B03")
+INFRARED_REFLECTANCE = 0.4  # plants reflect much infrared
 S1_DB = (-22.0, -2.0)  # backscatter shown as black and as white
+_RADAR_DB = {"VV": (-20.0, 0.0), "VH": (-26.0, -6.0), "ratio": (2.0, 16.0)}
 
 
 def natural_colours(bands: Mapping[str, np.ndarray], offsets: Mapping[str, float]) -> np.ndarray:
@@ -18,8 +21,22 @@ def natural_colours(bands: Mapping[str, np.ndarray], offsets: Mapping[str, float
         bands: band to (y, x) counts.
         offsets: band to counts added before scaling.
     """
-    rgb = np.stack([(bands[name].astype(np.float32) + offsets[name]) / QUANTIFICATION for name in RGB], axis=-1)
-    return as_picture(rgb, 0.0, RGB_REFLECTANCE)
+    return _composite(bands, offsets, RGB, RGB_REFLECTANCE)
+
+
+def false_colours(bands: Mapping[str, np.ndarray], offsets: Mapping[str, float]) -> np.ndarray:
+    """Counts of near infrared, red and green as red, green and blue, (y, x, 3) uint8; arguments as of ``natural_colours``."""
+    return _composite(bands, offsets, INFRARED, INFRARED_REFLECTANCE)
+
+
+def radar_colours(bands: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Backscatter VV and VH, dB, and their difference as red, green and blue, (y, x, 3) uint8."""
+    parts = {"VV": bands["VV"], "VH": bands["VH"], "ratio": bands["VV"] - bands["VH"]}
+    return np.stack([as_picture(parts[name], *limits) for name, limits in _RADAR_DB.items()], axis=-1)
+
+
+def _composite(bands: Mapping[str, np.ndarray], offsets: Mapping[str, float], names: Sequence[str], white: float) -> np.ndarray:
+    return as_picture(np.stack([(bands[name].astype(np.float32) + offsets[name]) / QUANTIFICATION for name in names], axis=-1), 0.0, white)
 
 
 def as_picture(pixels: np.ndarray, black: float, white: float) -> np.ndarray:

@@ -9,7 +9,7 @@ from rsdata.errors import RecipeError
 from rsdata.recipe import Captions, Recipe, findings_of, load_recipe
 from rsdata.records import Manifest
 from rsdata.steps.captioning import caption_patches
-from rsdata.steps.dataset import write_manifest
+from rsdata.steps.cataloguing import write_manifest
 from rsdata.steps.receipts import Outcome
 from rsdata.steps.report import write_report
 from rsdata.workspace import Workspace, read_record

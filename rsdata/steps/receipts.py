@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from rsdata import __version__, catalog
-from rsdata.errors import RsdataError
+from rsdata.errors import DiskFull, RsdataError
 from rsdata.records import (
     Failure,
     PatchLabeling,
@@ -22,6 +22,8 @@ from rsdata.records import (
 from rsdata.workspace import (
     Workspace,
     combined_sha256,
+    disk_full,
+    is_full,
     read_record,
 )
 
@@ -48,8 +50,14 @@ def once(
     receipt = workspace.finished(stage, unit, key)
     if receipt is not None:
         return Outcome(receipt, skipped=True)
+    workspace.forget_receipt(stage, unit)  # or one of other inputs could vouch for files of the same size that are about to change
     start = time.monotonic()
-    outputs, counts = work()
+    try:
+        outputs, counts = work()
+    except Exception as error:
+        if is_full(error) and not isinstance(error, DiskFull):  # as libraries say it that write by themselves
+            raise disk_full(workspace.root) from error
+        raise
     return Outcome(workspace.write_receipt(stage, unit, key, inputs, outputs, counts, time.monotonic() - start), skipped=False)
 
 

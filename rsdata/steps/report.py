@@ -1,7 +1,10 @@
 """The page that shows a dataset."""
 
+import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import get_args
 
 import geopandas as gpd
 import numpy as np
@@ -13,15 +16,18 @@ from rsdata.records import (
     Manifest,
     PatchId,
     PatchMeasures,
+    Receipt,
     SplitAudit,
+    Stage,
     TextReport,
     TextRow,
     TrainingReport,
 )
+from rsdata.splits.audit import examine
 from rsdata.steps.label_inputs import nomenclature_of
 from rsdata.steps.measuring import dropped_examples
 from rsdata.steps.packing import shard_of_scene
-from rsdata.steps.pictures import RGB, S1_DB, as_picture, natural_colours
+from rsdata.steps.pictures import false_colours, natural_colours, radar_colours
 from rsdata.steps.receipts import Outcome, once, read_pair
 from rsdata.steps.strips import series_summary
 from rsdata.steps.training import read_results, result_files
@@ -32,47 +38,44 @@ from rsdata.workspace import (
     writing,
 )
 
-SAMPLES_PER_SPLIT = 8  # patches shown in the report
+SAMPLES_PER_SPLIT = 24  # patches shown in the report, beside those that show the rest of the classes
 
 
 def write_report(recipe: Recipe, workspace: Workspace) -> Outcome:
-    """Draw the dataset on one page: map, balance, samples, audit, drops, and the scores of the recipe's model."""
+    """Draw the dataset on one page: map, balance, samples, audit, drops, shards, and the scores of the recipe's model."""
     metrics = workspace.metrics(recipe.training.label if recipe.training else "")
     manifest = read_record(workspace.manifest, Manifest)
 
     def work() -> tuple[list[Path], dict[str, int]]:
         table = catalog.read_patches(workspace.patches)
-        texts = catalog.read_table(workspace.texts, TextRow, ["patch_id", "category", "output"])
-        texts = texts[texts["category"] == "caption"]
         nomenclature = nomenclature_of(recipe)
+        samples, facts = _samples(catalog.choose_samples(table, SAMPLES_PER_SPLIT), recipe, workspace)
+        training = read_record(metrics, TrainingReport) if metrics.exists() else None
         with writing(workspace.report) as aside:
             catalog.write_report(
                 aside,
                 title=recipe.title or recipe.name,
                 attribution=recipe.attribution,
                 patches=table,
-                classes=list(nomenclature.classes),
-                audit=read_record(workspace.audit, SplitAudit),
-                captions=dict(zip(texts["patch_id"], texts["output"], strict=True)),
-                samples=_samples(table, recipe, workspace),
+                label_classes=list(nomenclature.classes),
+                audit=_audit(table, [each.name for each in nomenclature.classes], workspace),
+                captions=_captions([sample.patch_id for sample in samples], workspace),
+                samples=samples,
+                code_names=nomenclature.code_names,
+                training=training,
+                manifest=manifest,
+                failures=manifest.failures,
+                provenance={"Licence": recipe.licence} if recipe.licence else {},
+                recipe_text=workspace.recipe.read_text(encoding="utf-8") if workspace.recipe.exists() else "",
+                shards=facts,
+                times=_times(workspace),
                 measures=catalog.read_table(workspace.quality, PatchMeasures),
                 dropped_examples=dropped_examples(table, workspace),
                 series=series_summary(recipe, workspace),
-                code_colors=nomenclature.code_colors,
-                code_names=nomenclature.code_names,
-                coregistration=manifest.coregistration,
                 texts=read_record(workspace.text_report, TextReport) if workspace.text_report.exists() else None,
-                failures=manifest.failures,
-                training=(training := read_record(metrics, TrainingReport) if metrics.exists() else None),
                 results=read_results(workspace, training) if training is not None else [],
-                provenance={
-                    "Recipe": f"{manifest.name} ({manifest.recipe_sha256[:12]})",
-                    "Made with": f"rsdata {manifest.rsdata_version}",
-                    "Inputs": ", ".join(item.name for item in manifest.inputs),
-                    **({"Licence": recipe.licence} if recipe.licence else {}),
-                },
             )
-        return [workspace.report], {"samples": SAMPLES_PER_SPLIT * 3}
+        return [workspace.report], {"samples": len(samples)}
 
     key = {"manifest": file_sha256(workspace.manifest), "metrics": file_sha256(metrics) if metrics.exists() else ""}
     key |= {"text report": file_sha256(workspace.text_report)} if workspace.text_report.exists() else {}
@@ -80,36 +83,85 @@ def write_report(recipe: Recipe, workspace: Workspace) -> Outcome:
     return once("report", "all", workspace, key, work)
 
 
-def _samples(table: gpd.GeoDataFrame, recipe: Recipe, workspace: Workspace) -> list[catalog.Sample]:
-    """Pictures of patches from each split, spread evenly over the table."""
+def _audit(table: gpd.GeoDataFrame, classes: Sequence[str], workspace: Workspace) -> SplitAudit:
+    """The audit with all that a build's own leaves out: examples of findings, and how far the likeness of labels reaches."""
+    kept = table[table["kept"].astype(bool)]
+    if not kept["split"].notna().any():
+        return read_record(workspace.audit, SplitAudit)
+    audit, _ = examine(kept, classes)
+    return audit.model_copy(update={"split": read_record(workspace.audit, SplitAudit).split})
+
+
+def _captions(patch_ids: Sequence[str], workspace: Workspace) -> dict[str, str]:
+    """The first caption of each of some patches; the table of texts is read a portion at a time, as it may be long."""
+    found: dict[str, str] = {}
+    for portion in catalog.read_portions(workspace.texts, TextRow):
+        rows = portion.select(["patch_id", "category", "output"]).to_pandas()
+        rows = rows[(rows["category"] == "caption") & rows["patch_id"].isin(patch_ids)]
+        for patch_id, text in zip(rows["patch_id"], rows["output"], strict=True):
+            found.setdefault(patch_id, text)
+    return found
+
+
+def _times(workspace: Workspace) -> list[catalog.StageTime]:
+    """How long each stage of the build took, by the receipts of its units."""
+    times = []
+    for stage in get_args(Stage):
+        receipts = [read_record(path, Receipt) for path in sorted(workspace.receipt_path(stage, "any").parent.glob("*.json"))]
+        if receipts and stage != "report":
+            times.append(catalog.StageTime(stage, len(receipts), sum(receipt.seconds for receipt in receipts)))
+    return times
+
+
+def _samples(patch_ids: Sequence[str], recipe: Recipe, workspace: Workspace) -> tuple[list[catalog.Sample], list[catalog.ShardFacts]]:
+    """Pictures of patches out of the dataset's shards, and what these shards are like, with the speed of this reading."""
     offsets: dict[str, dict[str, float]] = {}
-    chosen = []
-    for split in ("train", "validation", "test"):
-        rows = table[table["split"] == split]
-        chosen += (
-            [rows.iloc[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(SAMPLES_PER_SPLIT, len(rows))).astype(int))]
-            if len(rows)
-            else []
-        )
     samples = []
-    opened: dict[Path, tuple[shards.Shard, pd.DataFrame]] = {}
+    opened: dict[Path, _Opened] = {}
     with ExitStack() as stack:
-        for row in chosen:
-            scene = PatchId.parse(row["patch_id"]).scene
+        for patch_id in patch_ids:
+            scene = PatchId.parse(patch_id).scene
             offsets.setdefault(scene, read_pair(scene, workspace).s2.offsets)
             folder = shard_of_scene(scene, recipe, workspace)
             if folder not in opened:
-                shard = stack.enter_context(shards.open_shard(folder))
-                opened[folder] = shard, shard.index.set_index("patch_id")
-            shard, keys = opened[folder]
-            bands = shard.read(row["patch_id"])
-            s1_key = keys.loc[row["patch_id"], "s1_key"]
+                opened[folder] = _Opened(stack.enter_context(shards.open_shard(folder)), recipe.name)
+            s2, s1, reference_map = opened[folder].read(patch_id)
             samples.append(
                 catalog.Sample(
-                    patch_id=row["patch_id"],
-                    rgb=natural_colours({name: bands[name] for name in RGB}, offsets[scene]),
-                    s1=as_picture(shard.read(s1_key)["VV"], *S1_DB) if s1_key is not None else None,
-                    reference_map=shard.read(keys.loc[row["patch_id"], "reference_map_key"])["Data"],
+                    patch_id=patch_id,
+                    rgb=natural_colours(s2, offsets[scene]),
+                    s1=None if s1 is None else radar_colours(s1),
+                    reference_map=reference_map,
+                    false_color=false_colours(s2, offsets[scene]),
                 )
             )
-    return samples
+        return samples, [each.facts() for each in opened.values()]
+
+
+class _Opened:
+    """A shard, with a stopwatch on what is read of it."""
+
+    def __init__(self, shard: shards.Shard, name: str) -> None:
+        self._shard, self._name = shard, name
+        self._keys: pd.DataFrame = shard.index.set_index("patch_id")
+        self._patches, self._bytes, self._seconds = 0, 0, 0.0
+
+    def read(self, patch_id: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None, np.ndarray]:
+        keys = self._keys.loc[patch_id]
+        start = time.perf_counter()
+        s2 = dict(self._shard.read(patch_id))
+        s1 = dict(self._shard.read(keys["s1_key"])) if keys["s1_key"] is not None else None
+        reference_map = self._shard.read(keys["reference_map_key"])["Data"]
+        self._seconds += time.perf_counter() - start
+        self._patches += 1
+        self._bytes += sum(band.nbytes for bands in (s2, s1 or {}, {"Data": reference_map}) for band in bands.values())
+        return s2, s1, reference_map
+
+    def facts(self) -> catalog.ShardFacts:
+        manifest = self._shard.manifest
+        size = sum(file.bytes for file in manifest.files)
+        raw = self._bytes / self._patches * len(self._keys)  # patches without Sentinel-1 are few
+        return catalog.ShardFacts(
+            manifest.name or self._name, manifest.format, manifest.codec, len(self._keys), manifest.keys, size, round(raw),
+            self._patches, self._bytes, self._seconds,
+        )  # fmt: skip

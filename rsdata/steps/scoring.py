@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rsdata import captions, catalog
 from rsdata.errors import CaptionError
+from rsdata.foreign import load_json, open_parquet
 from rsdata.records import TextRow
 from rsdata.workspace import Workspace
 
@@ -69,7 +69,7 @@ def _predictions(path: Path) -> Iterator[tuple[str, str]]:
 
 def _json_lines(path: Path) -> Iterator[dict[str, object]]:
     with path.open(encoding="utf-8") as lines:
-        yield from (json.loads(line) for line in lines if line.strip())
+        yield from (load_json(line) for line in lines if line.strip())
 
 
 def _csv_rows(path: Path) -> Iterator[dict[str, object]]:
@@ -79,7 +79,7 @@ def _csv_rows(path: Path) -> Iterator[dict[str, object]]:
 
 
 def _parquet_rows(path: Path) -> Iterator[dict[str, object]]:
-    with pq.ParquetFile(path) as table:
+    with open_parquet(path) as table:
         for portion in table.iter_batches():
             yield from portion.to_pylist()
 

@@ -8,11 +8,11 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from rsdata import shards, subsets
 from rsdata.catalog.geoparquet import read_patch_ids
 from rsdata.errors import SubsetError
+from rsdata.foreign import open_parquet
 from rsdata.recipe import load_recipe
 from rsdata.steps.label_inputs import nomenclature_of
 from rsdata.workspace import Workspace, file_sha256
@@ -53,7 +53,7 @@ def read_embeddings(path: Path, split: str | None, *, unit: bool = True) -> tupl
     """
     wanted = ["patch_id", "embedding"] + ([] if split is None else ["split"])
     try:
-        table = pq.ParquetFile(path).read(wanted)
+        table = open_parquet(path).read(wanted)
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise SubsetError(f"{path} cannot be read as embeddings ({reason}); make them by `rsdata subset embed`", path=str(path)) from error

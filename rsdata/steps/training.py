@@ -58,7 +58,8 @@ def _train(
             return [], {}
         write_record(metrics, report)
         weights = [run_folder(folder, seed) / CHECKPOINT_NAME for seed in options.seeds]
-        return [metrics, *weights], {"runs": len(report.runs), "epochs": sum(len(run.epochs) for run in report.runs)}
+        beside = [path for path in sorted(folder.rglob("*")) if path.is_file() and path not in (metrics, *weights)]  # logs and states
+        return [metrics, *weights, *beside], {"runs": len(report.runs), "epochs": sum(len(run.epochs) for run in report.runs)}
 
     key = {**key, "recipe": options.digest()} | ({"table": file_sha256(table)} if table is not None and table.is_file() else {})
     if options.init is not None and (init := weights_file(options.init)).is_file():

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rsdata.errors import TrainingError, WorkspaceError
+from rsdata.foreign import load_json
 from rsdata.records import ShardManifest
 from rsdata.shards.reading import Resampling
 from rsdata.training.dataset import Normalisation, check_bands
@@ -162,7 +163,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
     if _METADATA_KEY not in metadata:
         return weights, None
     try:
-        content = json.loads(metadata[_METADATA_KEY])
+        content = load_json(metadata[_METADATA_KEY])
         bands, mean, std = (tuple(content["normalisation"][key]) for key in ("bands", "mean", "std"))
         return weights, ModelCard(**content | {"normalisation": Normalisation(bands, mean, std)})
     except (KeyError, TypeError, json.JSONDecodeError) as error:

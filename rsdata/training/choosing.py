@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from rsdata.errors import TrainingError
+from rsdata.foreign import open_parquet
 
 
 def read_labels(path: Path) -> dict[str, list[str]]:
@@ -67,7 +67,7 @@ def labels_for(patch_ids: Collection[str], labels: Mapping[str, list[str]]) -> l
 
 def _read(path: Path, needed: tuple[str, ...]) -> pa.Table:
     try:
-        file = pq.ParquetFile(path)
+        file = open_parquet(path)
         names = file.schema_arrow.names
         if lacking := [name for name in needed if name not in names]:
             raise TrainingError(f"{path} has no column {', '.join(lacking)}; it has {', '.join(names)}", path=str(path))

@@ -19,6 +19,7 @@ from rsdata.captions.llm.engine import Pending
 from rsdata.captions.llm.prompting import RESPONSE_FORMATS, request_body
 from rsdata.captions.llm.store import ResponseStore, Tokens
 from rsdata.errors import CaptionError
+from rsdata.foreign import load_json
 from rsdata.recipe import LanguageModel
 
 URL = "/v1/chat/completions"
@@ -167,7 +168,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 def _parsed(line: str, path: Path, number: int) -> dict[str, Any]:
     try:
-        said = json.loads(line)
+        said = load_json(line)
     except ValueError as error:
         raise CaptionError(f"{path} line {number} is not JSON; name a JSONL file of a batch", path=str(path), line=number) from error
     return said if isinstance(said, dict) else {}

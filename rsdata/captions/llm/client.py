@@ -5,7 +5,6 @@ sends back is freed of it before anybody sees it.
 """
 
 import email.utils
-import json
 import logging
 import os
 import threading
@@ -20,6 +19,7 @@ from rsdata.captions.llm.budget import Budget
 from rsdata.captions.llm.prompting import RESPONSE_FORMATS, token_bound
 from rsdata.captions.llm.store import Tokens
 from rsdata.errors import CaptionError
+from rsdata.foreign import load_json
 from rsdata.recipe import LanguageModel
 
 LONGEST_WAIT_S = 600.0  # a server that asks for more is given up
@@ -64,7 +64,7 @@ def read_reply(raw: str) -> Reply:
     """
     if len(raw) > LARGEST_RESPONSE:
         raise ValueError(f"{len(raw):,} characters long")
-    body = json.loads(raw)
+    body = load_json(raw)
     try:
         choice, usage = body["choices"][0], body.get("usage") or {}
         content = choice["message"].get("content") or ""

@@ -1,5 +1,6 @@
 """Level-1C products before sen2cor sees them: held to be whole, copied, unpacked safely, and mended in the copy."""
 
+import errno
 import re
 import shutil
 import stat
@@ -170,6 +171,10 @@ def unpack(archive: Path, target: Path) -> None:
         raise refuse(f"is damaged ({error})") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise refuse(f"holds the same path twice ({Path(error.filename).name})") from error
+    except OSError as error:  # a place beyond the file's beginning, or a name that the system cannot hold
+        if error.errno not in (errno.EINVAL, errno.ENAMETOOLONG, errno.EILSEQ):
+            raise
+        raise refuse(f"is damaged ({error.strerror})") from error
 
 
 def _copy_at_most(stream: IO[bytes], out: IO[bytes], size: int) -> None:

@@ -19,6 +19,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from rsdata.errors import RecipeError, ShardError
+from rsdata.foreign import load_yaml
 from rsdata.records import BandInfo, BandStatistics
 from rsdata.sensors import SENTINEL1
 from rsdata.sensors.sentinel2 import SENTINEL2_L1C
@@ -215,7 +216,7 @@ def load_spec(name: str) -> DatasetSpec:
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"{name} cannot be read: {error}", path=name) from error
     try:
-        return DatasetSpec.model_validate(yaml.safe_load(text))
+        return DatasetSpec.model_validate(load_yaml(text))
     except yaml.YAMLError as error:
         raise RecipeError(f"{name} is not YAML: {error}", path=name) from error
     except ValidationError as error:

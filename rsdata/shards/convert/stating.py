@@ -1,11 +1,11 @@
 """Classes that a dataset states patch by patch: in the names of its folders, or in a small file beside each patch."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from rsdata.errors import ShardError
+from rsdata.foreign import load_json
 from rsdata.shards.convert.planning import Plan, Source, Value
 
 
@@ -35,7 +35,7 @@ def _statement(source: Source, value: Value) -> Statement | None:
         return Statement(value[0], [known[where.field]] if where and where.field else [], None)
     path = Path(source.folder, where.file.format(**known))
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        said = load_json(path.read_text(encoding="utf-8"))
         classes = said["labels"]
         partner = said[where.partner] if where.partner else None
     except FileNotFoundError:

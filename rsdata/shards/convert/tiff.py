@@ -42,6 +42,7 @@ _FREE = _PLACE | {270, 306, 42112}  # may differ from file to file where they li
 _KNOWN = set(_NEEDED) | set(_ONLY) | _MUTE | _PLACE | {_COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR, _PREDICTOR, _SAMPLE_FORMAT}
 _PLAIN, _DEFLATE = 1, (8, 32946)
 _MOST_BYTES = 2**30  # larger files are left to rasterio
+_MOST_PIXEL_BYTES = 2**28  # of a patch, unpacked; the largest published ones have some 1068 x 1068 pixels in 13 bands, 30 MB
 
 
 class Unusual(Exception):
@@ -123,6 +124,7 @@ def _structure(tags: dict[int, tuple[int, ...]], fixed: list[tuple[int, int]], f
     strips = tuple(zip(tags[_STRIP_OFFSETS], tags[_STRIP_BYTES], strict=False))
     if not len(tags[_STRIP_OFFSETS]) == len(tags[_STRIP_BYTES]) == per_plane * planes:
         raise Unusual("number of strips")
+    _check_size(width, height, samples, dtype, path)
     row_bytes = width * np.dtype(dtype).itemsize * (samples if chunky else 1)
     for index, (first, length) in enumerate(strips):
         if not first or (not deflated and length != min(rows, height - index % per_plane * rows) * row_bytes):
@@ -132,6 +134,14 @@ def _structure(tags: dict[int, tuple[int, ...]], fixed: list[tuple[int, int]], f
                 f"{path} ends after {file_bytes} bytes, its pixels reach to byte {first + length}; fetch it again", path=str(path)
             )
     return Structure((samples, height, width), dtype, chunky, deflated, differenced, strips, rows, tuple(sorted(fixed)))
+
+
+def _check_size(width: int, height: int, bands: int, dtype: str, path: Path) -> None:
+    """Refuse a size that no patch has, before memory is taken for it."""
+    if width * height * bands * np.dtype(dtype).itemsize > _MOST_PIXEL_BYTES:
+        raise ShardError(
+            f"{path} claims {bands} x {height} x {width} pixels (bands, rows, columns), more than any patch; fetch it again", path=str(path)
+        )
 
 
 def pixels_of(data: bytes, structure: Structure, path: Path) -> np.ndarray:
@@ -216,6 +226,9 @@ def read_tiff(path: Path) -> tuple[np.ndarray, str | None, bytes, Structure | No
     except Unusual as unusual:
         try:
             with rasterio.open(path) as raster:
+                _check_size(raster.width, raster.height, raster.count, max(raster.dtypes, key=lambda dtype: np.dtype(dtype).itemsize), path)
                 return raster.read(), str(unusual), b"", None
         except (RasterioError, OSError, ValueError) as error:
+            if isinstance(error, ShardError):
+                raise
             raise ShardError(f"{path} is not a TIFF that can be read ({error}); fetch it again", path=str(path)) from error

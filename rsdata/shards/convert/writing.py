@@ -22,6 +22,7 @@ import pandas as pd
 import psutil
 
 from rsdata.errors import ShardError
+from rsdata.foreign import load_json
 from rsdata.records import Artifact, LabelClass, LeftOut, ShardIndexRow, ShardManifest, reference_map_id
 from rsdata.sensors import REFERENCE_MAP, SENTINEL1
 from rsdata.shards.convert.planning import Plan
@@ -145,7 +146,7 @@ def _take_over(plan: Plan, folder: Path, skip_damaged: bool) -> list[LeftOut]:
     journal = folder / JOURNAL_FILE
     ours = {JOURNAL_FILE, f"{JOURNAL_FILE}.part", INDEX_FILE, MANIFEST_FILE, DATA_FILE}
     try:
-        found = json.loads(journal.read_text(encoding="utf-8"))
+        found = load_json(journal.read_text(encoding="utf-8"))
         left_out = [LeftOut.model_validate(each) for each in found["left_out"]]
         same = found["plan"] == plan.digest and found["boot"] == _boot() and (skip_damaged or not left_out)
     except (FileNotFoundError, ValueError, KeyError, TypeError):

@@ -29,7 +29,7 @@ _UNLIKE = ":bframes=0:ref=1:weightp=0"
 # How thorough x265 is, as (its preset, what to change of it). Quick: three references cost nothing, as nothing moves, and
 # gain 1.2 dB where clouds come between; blocks of 16 pixels save a sixth of the time. Presets asked for by name try modes out to
 # the end (rd=5), for 0.2 to 0.4 dB and twice the time.
-_QUICK = ("superfast", ":ctu=16:bframes=0:ref=3:weightp=1:me=dia:signhide=0")
+_QUICK = ("superfast", ":ctu=16:bframes=0:ref=3:limit-refs=3:weightp=1:temporal-mvp=0:me=dia:signhide=0")
 _FINE = ("medium", _PREDICTED + ":rd=3:ref=4")
 _GIVEN = {"medium": _PREDICTED + ":rd=5", "slow": _PREDICTED + ":rd=5"}  # the quick presets are left quick
 _COARSE_QP = 12  # of the plane with the lowest

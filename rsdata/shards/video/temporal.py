@@ -6,6 +6,8 @@ dates carries neither, but cannot follow what moves. So both are weighed up, and
 
 import numpy as np
 
+from rsdata.shards.video.transform import inner, product
+
 # A weight of 1 as stored. Codes and weights are whole numbers whose sums float64 holds exactly, so every machine gets the
 # same bits, for one frame as for all.
 SCALE = 2**14
@@ -54,7 +56,7 @@ def _covariances(components: np.ndarray) -> np.ndarray:
     for component in range(count):
         planes = components[:, component, ::stride].astype(np.float64)
         changes = np.diff(planes, axis=-1).reshape(frames, -1)
-        out[component] = changes @ changes.T / (2.0 * changes.shape[1])
+        out[component] = inner(changes, changes) / (2.0 * changes.shape[1])
     return out
 
 
@@ -83,14 +85,14 @@ def _cost(variances: np.ndarray, noise: float) -> float:
 
 def mix(components: np.ndarray, weights: list[np.ndarray]) -> np.ndarray:
     """Mixtures (time, component, y, x) float32, the inverse of what the decoder does."""
-    parts: list[np.ndarray] = []
+    out = np.empty_like(components)
     first = 0
     for matrix in weights:
-        own = components[first : first + len(matrix)]
+        own = slice(first, first + len(matrix))
         first += len(matrix)
         forward = np.linalg.inv(matrix.astype(np.float64) / SCALE).astype(np.float32)
-        parts.append((forward @ own.reshape(len(matrix), -1)).reshape(own.shape))
-    return np.concatenate(parts)
+        product(forward, components[own].reshape(len(matrix), -1), out[own].reshape(len(matrix), -1))
+    return out
 
 
 def unmix(codes: np.ndarray, weights: np.ndarray, first: tuple[float, float], others: tuple[float, float]) -> np.ndarray:

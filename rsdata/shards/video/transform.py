@@ -13,6 +13,9 @@ import numpy as np
 _NEGLIGIBLE = 0.1
 _PIXELS = 2**16  # that a transform is fitted on, about
 _AT_ONCE = 2**17  # pixels that one call works on, about
+# Multiplications that one call to the linear algebra library does, at most. Products so small stay in the cache, and the library
+# does not spread them over threads, whose waiting for each other cost a tenth of the time of coding small cubes.
+_MULTIPLICATIONS = 2**17
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,29 @@ class Forward:
 
     def apply(self, cube: np.ndarray) -> np.ndarray:
         """Components (time, component, y, x) float32 of a cube (time, band, y, x)."""
-        centred = cube.astype(np.float32) - self.mean.astype(np.float32)[:, None, None]
-        return np.einsum("tbyx,bc->tcyx", centred, self.matrix.astype(np.float32), optimize=True)
+        frames, bands, *sides = cube.shape
+        mean, matrix = self.mean.astype(np.float32)[:, None], np.ascontiguousarray(self.matrix.T, np.float32)
+        out = np.empty((frames, len(matrix), *sides), np.float32)
+        for pixels, components in zip(cube.reshape(frames, bands, -1), out.reshape(frames, len(matrix), -1), strict=True):
+            product(matrix, pixels, components, less=mean)
+        return out
+
+
+def product(matrix: np.ndarray, columns: np.ndarray, out: np.ndarray, less: np.ndarray | None = None) -> None:
+    """``matrix @ (columns - less)`` into ``out``, some columns at a time, on this thread alone; less (row, 1) has the matrix's type."""
+    at_once = max(64, _MULTIPLICATIONS // matrix.size)
+    for first in range(0, columns.shape[1], at_once):
+        part = columns[:, first : first + at_once]
+        np.matmul(matrix, part if less is None else part - less, out=out[:, first : first + at_once])
+
+
+def inner(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """``left @ right.T`` of a few long rows, some columns at a time, on this thread alone."""
+    at_once = max(64, _MULTIPLICATIONS // (len(left) * len(right)))
+    out = np.zeros((len(left), len(right)))
+    for first in range(0, left.shape[1], at_once):
+        out += left[:, first : first + at_once] @ right[:, first : first + at_once].T
+    return out
 
 
 def fit_forward(cube: np.ndarray, measured: np.ndarray, step: float, *, klt: bool) -> Forward:
@@ -47,7 +71,7 @@ def fit_forward(cube: np.ndarray, measured: np.ndarray, step: float, *, klt: boo
     for pixels in cube:
         for axis in (1, 2):
             changes = np.diff(pixels.astype(np.float64), axis=axis).reshape(bands, -1)
-            spread += changes @ changes.T
+            spread += inner(changes, changes)
     _, vectors = np.linalg.eigh(spread)
     vectors = vectors[:, ::-1]
     variances = np.einsum("bc,bd,dc->c", vectors, np.cov(samples, rowvar=False), vectors)
@@ -85,11 +109,11 @@ def fit_back(components: np.ndarray, cube: np.ndarray, measured: np.ndarray, for
     true = _rows(cube, measured, 0) - forward.mean
     coded_mean, true_mean = coded.mean(axis=0), true.mean(axis=0)
     centred = coded - coded_mean
-    normal = centred.T @ centred
+    normal = inner(centred.T, centred.T)
     spread = np.trace(normal) / count
     # Pulled towards the transpose where a component says too little to be fitted.
     ridge = max(spread, 1.0) * 1e-9 * np.eye(count)
-    matrix = np.linalg.solve(normal + ridge, centred.T @ (true - true_mean) + ridge @ forward.matrix.T)
+    matrix = np.linalg.solve(normal + ridge, inner(centred.T, (true - true_mean).T) + ridge @ forward.matrix.T)
     bias = forward.mean + true_mean - coded_mean @ matrix
     if not (np.isfinite(matrix).all() and np.isfinite(bias).all()):
         return forward.matrix.T.astype(np.float32), forward.mean.astype(np.float32)

@@ -4,11 +4,12 @@ from torch import Tensor, nn
 
 from rsdata.errors import TrainingError
 from rsdata.training.models.base import Answers, Model, ModelBuilder, Wanted
+from rsdata.training.models.instances import INSTANCES
 from rsdata.training.models.plain import PLAIN, DropPath
 from rsdata.training.models.smp import SMP
 from rsdata.training.models.timm import TIMM
 
-MODELS: dict[str, Model] = {**PLAIN, **TIMM, **SMP}
+MODELS: dict[str, Model] = {**PLAIN, **INSTANCES, **TIMM, **SMP}
 
 
 def model_named(name: str) -> Model:

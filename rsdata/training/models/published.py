@@ -5,7 +5,6 @@ they are published under, BIFOLD-BigEarthNetv2-0/<model>-<s1|s2|all>-v<version>.
 can run code when it is opened.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from rsdata.errors import TrainingError
+from rsdata.foreign import load_json
 from rsdata.training.models.base import Model
 
 HUB = "hub:"  # begins the id of a repository on the Hugging Face hub; nothing is fetched unless it is said so
@@ -134,7 +134,7 @@ def _version(path: Path) -> str | None:
         if found := _VERSION_IN_NAME.search(part):
             return found[1]
     try:
-        said = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
+        said = load_json((path.parent / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     version = said.get("version") if isinstance(said, dict) else None

@@ -15,6 +15,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 from rsdata.errors import TrainingError
+from rsdata.foreign import open_parquet
 from rsdata.recipe import Training
 from rsdata.records import BandInfo, Scores, ShardManifest
 from rsdata.sensors import REFERENCE_MAP, SENTINEL1
@@ -179,16 +180,15 @@ def read_rows(table: Path | None, columns: Sequence[str], why: str) -> pd.DataFr
     if table is None:
         raise TrainingError(f"{why} needs a table with the columns patch_id and {', '.join(columns)}; name it as `table`")
     try:
-        import pyarrow.parquet as pq
-
-        known = pq.read_schema(table).names
+        file = open_parquet(table)
+        known = file.schema_arrow.names
         if missing := [name for name in ("patch_id", *columns) if name not in known]:
             raise TrainingError(
                 f"{table} has no column {', '.join(missing)}, which {why} needs; it has {', '.join(known)}",
                 path=str(table),
                 missing=missing,
             )
-        return pq.read_table(table, columns=["patch_id", *columns]).to_pandas()
+        return file.read(["patch_id", *columns]).replace_schema_metadata(None).to_pandas()
     except (OSError, ValueError) as error:
         if isinstance(error, TrainingError):
             raise

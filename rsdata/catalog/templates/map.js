@@ -19,7 +19,7 @@
   const packed = colors.map((c) => (255 << 24) | (parseInt(c.slice(5, 7), 16) << 16) | (parseInt(c.slice(3, 5), 16) << 8) | parseInt(c.slice(1, 3), 16));
   const marks = data.marks.map((m) => ({ x: (R * m.lon * Math.PI) / 180, y: R * Math.asinh(Math.tan((m.lat * Math.PI) / 180)), text: m.text }));
   const maxSide = Math.max(1, ...data.sides);
-  let width = 1, height = 1, ratio = 1, view = { x: 0, y: 0, scale: 1e-4 }, home = view, queued = false;
+  let width = 1, height = 1, ratio = 1, view = { x: 0, y: 0, scale: 1e-4 }, home = view, queued = false, aiming = false;
 
   const stretch = (my) => Math.cosh(my / R); // Web Mercator draws ground this much larger
   const lonOf = (mx) => (mx / R) * (180 / Math.PI), latOf = (my) => Math.atan(Math.sinh(my / R)) * (180 / Math.PI);
@@ -52,11 +52,17 @@
     return right >= 0 && left <= width && bottom >= 0 && top <= height;
   }
   function draw() {
+    canvas.dataset.scale = view.scale; // told to whoever reads the page, as a canvas is only pixels
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.fillStyle = "#f5f7f9"; context.fillRect(0, 0, width, height);
     const patchPx = maxSide * stretch(view.y) * view.scale;
     if (patchPx * ratio < 5) dots(patchPx); else squares(patchPx);
-    graticule(); rings(); bar();
+    graticule(); rings(); bar(); if (aiming) cross();
+  }
+  function cross() {
+    context.beginPath(); context.moveTo(width / 2 - 9, height / 2); context.lineTo(width / 2 + 9, height / 2);
+    context.moveTo(width / 2, height / 2 - 9); context.lineTo(width / 2, height / 2 + 9);
+    context.strokeStyle = "#fff"; context.lineWidth = 4; context.stroke(); context.strokeStyle = "#000"; context.lineWidth = 1.5; context.stroke();
   }
   function dots() {
     const image = context.createImageData(canvas.width, canvas.height), pixels = new Uint32Array(image.data.buffer).fill(0xfff9f7f5);
@@ -181,15 +187,17 @@
     const steps = { ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60] }[event.key];
     if (steps) move(...steps); else if (event.key === "+" || event.key === "=") zoom(1.6, width / 2, height / 2);
     else if (event.key === "-") zoom(1 / 1.6, width / 2, height / 2); else if (event.key === "0") { view = home; queue(); } else return;
-    event.preventDefault();
+    event.preventDefault(); aiming = true; tell(width / 2, height / 2);
   });
+  canvas.addEventListener("blur", () => { aiming = false; queue(); });
   document.getElementById("zoom-in").addEventListener("click", () => zoom(1.8, width / 2, height / 2));
   document.getElementById("zoom-out").addEventListener("click", () => zoom(1 / 1.8, width / 2, height / 2));
   document.getElementById("zoom-all").addEventListener("click", () => { view = home; queue(); });
   document.querySelectorAll("input[data-split]").forEach((input) => input.addEventListener("change", () => { shown[+input.dataset.split] = input.checked; queue(); }));
   document.querySelectorAll("button[data-lon]").forEach((button) => button.addEventListener("click", () => {
     const lon = +button.dataset.lon, lat = +button.dataset.lat, my = R * Math.asinh(Math.tan((lat * Math.PI) / 180));
-    view = { x: (R * lon * Math.PI) / 180, y: my, scale: 40 / maxSide / stretch(my) }; queue();
+    const scale = button.dataset.span ? Math.min(width, height) / +button.dataset.span : 40 / maxSide;
+    view = { x: (R * lon * Math.PI) / 180, y: my, scale: scale / stretch(my) }; queue();
     canvas.scrollIntoView({ block: "center" }); canvas.focus({ preventScroll: true });
   }));
   view = home = whole();

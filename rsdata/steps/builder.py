@@ -1,0 +1,133 @@
+"""One build at a time in a folder: a lock that ends with its holder, and tells who it is."""
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import IO
+
+from pydantic import ValidationError
+
+from rsdata.errors import BuildFailed, RsdataError, WorkspaceBusy, WorkspaceError
+from rsdata.records import Builder
+from rsdata.steps.events import Event
+from rsdata.steps.journal import Journal
+from rsdata.workspace import Workspace, disk_full, is_full, remove_leftovers
+
+_PATIENCE_S = 2.0  # for a lock whose holder is just being ended, or that somebody looks at
+_STAGE = "build"  # of events that belong to no stage
+
+
+@contextmanager
+def building(workspace: Workspace, name: str, workers: int, tell: Callable[[Event], None]) -> Iterator[Callable[[Event], None]]:
+    """Be the one that builds in a folder; hand out where to tell what happens, which is kept in the folder too.
+
+    What a build that was killed left half written is removed.
+
+    Args: tell: told everything as well.
+
+    Raises: WorkspaceBusy if another build is at work there.
+    """
+    with _locked(workspace) as (builder, before):
+        journal = Journal(workspace, name, builder, workers, tell)
+        if before is not None:
+            journal.tell(
+                Event(
+                    _STAGE,
+                    note=f"the build of process {before.pid} on {before.host} since {_when(before)} was cut off; going on from there",
+                )
+            )
+            remove_leftovers(workspace.root)
+        try:
+            yield journal.tell
+        except BuildFailed as error:
+            failures = error.context["failures"]
+            journal.end("failed", str(error), failures if isinstance(failures, list) else [])
+            raise
+        except KeyboardInterrupt:
+            journal.end("stopped", "a signal asked for it")
+            remove_leftovers(workspace.root, own=True)
+            raise
+        except Exception as error:
+            if is_full(error) and not isinstance(error, RsdataError):
+                error = disk_full(workspace.root).with_traceback(error.__traceback__)
+            journal.end("failed", str(error) if isinstance(error, RsdataError) else f"{type(error).__name__}: {error}")
+            raise error
+        else:
+            journal.end("done")
+
+
+def builder_of(workspace: Workspace) -> Builder | None:
+    """Who builds in a folder at this moment; None if nobody does."""
+    try:
+        with workspace.build_lock.open("r", encoding="utf-8") as stream:
+            try:
+                fcntl.lockf(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                return _holder(stream)
+    except OSError:
+        return None
+    return None
+
+
+@contextmanager
+def _locked(workspace: Workspace) -> Iterator[tuple[Builder, Builder | None]]:
+    """Hold the lock; hand out who this is, and who held it before without giving it back."""
+    workspace.build_lock.parent.mkdir(exist_ok=True)
+    with workspace.build_lock.open("a+", encoding="utf-8") as stream:
+        _take(stream, workspace)
+        before = _holder(stream)
+        builder = Builder(host=socket.gethostname(), pid=os.getpid(), since=datetime.now(UTC))
+        _write(stream, builder.model_dump_json() + "\n")
+        try:
+            yield builder, before
+        finally:
+            _write(stream, "")
+
+
+def _take(stream: IO[str], workspace: Workspace) -> None:
+    """POSIX locks: the system gives them back when the process ends, and forked children do not hold them on."""
+    end = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except (BlockingIOError, PermissionError) as error:
+            if time.monotonic() < end:
+                time.sleep(0.1)
+                continue
+            holder = _holder(stream)
+            who = f"process {holder.pid} on {holder.host} since {_when(holder)}" if holder else "another process"
+            raise WorkspaceBusy(
+                f"{workspace.root} is being built by {who}; wait for it, stop it, or name another folder with --out",
+                path=str(workspace.root),
+            ) from error
+        except OSError as error:
+            raise WorkspaceError(
+                f"{workspace.root} lies on a file system without locks ({error.strerror}); name a folder on another one with --out, as two "
+                "builds in one folder would spoil each other's work",
+                path=str(workspace.root),
+            ) from error
+
+
+def _holder(stream: IO[str]) -> Builder | None:
+    stream.seek(0)
+    try:
+        return Builder.model_validate_json(stream.read())
+    except ValidationError:  # empty, as nobody builds; or cut off while it was written
+        return None
+
+
+def _write(stream: IO[str], text: str) -> None:
+    stream.seek(0)
+    stream.truncate()
+    stream.write(text)
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def _when(builder: Builder) -> str:
+    return f"{builder.since:%Y-%m-%d %H:%M} UTC"

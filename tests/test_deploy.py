@@ -1,0 +1,79 @@
+"""The example deployments: what they say is what the programs they start understand."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from rsdata.commands import app
+
+DEPLOY = Path(__file__).parents[1] / "docs" / "deploy"
+
+
+def commands_of(said: Any) -> list[list[str]]:
+    """Every command of a compose file, or of the documents of a Kubernetes file."""
+    if isinstance(said, list):
+        return [command for each in said for command in commands_of(each)]
+    if not isinstance(said, dict):
+        return []
+    own = [said[name] for name in ("command", "args") if isinstance(said.get(name), list)]
+    return own + [command for value in said.values() for command in commands_of(value)]
+
+
+def options_of(program: list[str]) -> set[str]:
+    """The long options a program knows."""
+    if program[0] == "rsdata":
+        text = CliRunner().invoke(app, [*program[1:], "--help"]).output
+    else:
+        text = subprocess.run([Path(sys.executable).with_name(program[0]), *program[1:], "--help"], capture_output=True, text=True).stdout
+    return set(re.findall(r"--[a-z][a-z-]*", text))
+
+
+@pytest.mark.parametrize("name", ["docker-compose.yml", "kubernetes.yaml"])
+def test_commands_of_a_deployment_use_options_that_their_programs_have(name):
+    commands = commands_of(list(yaml.safe_load_all((DEPLOY / name).read_text(encoding="utf-8"))))
+    assert {tuple(command[:2]) for command in commands} == {("dask", "scheduler"), ("dask", "worker"), ("rsdata", "build")}
+    for command in commands:
+        used = {part for part in command if part.startswith("--")}
+        assert used <= options_of(command[:2]), command
+
+
+def test_all_parts_of_a_compose_file_see_the_data_at_one_path():
+    services = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+    assert services["worker"]["volumes"] == services["build"]["volumes"] == ["./data:/data"]
+    for service in services.values():
+        after = service.get("depends_on", [])
+        assert set(after) <= set(services)
+
+
+def test_prefect_deployments_name_a_flow_that_can_be_loaded_and_parameters_it_has():
+    from inspect import signature
+
+    from prefect.flows import load_flow_from_entrypoint
+
+    said = yaml.safe_load((DEPLOY / "prefect.yaml").read_text(encoding="utf-8"))
+    assert [each["name"] for each in said["deployments"]] == ["local", "dask"]
+    for each in said["deployments"]:
+        flow = load_flow_from_entrypoint(each["entrypoint"])
+        assert flow.name == "build-dataset"
+        assert set(each["parameters"]) <= set(signature(flow.fn).parameters)
+
+
+def test_the_slurm_recipe_writes_a_job_script_for_a_worker_with_its_memory(tmp_path):
+    pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed; it comes with the extra `dev`")
+    spec = importlib.util.spec_from_file_location("slurm_example", DEPLOY / "slurm.py")
+    assert spec is not None and spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    with example.make_cluster(tmp_path, queue="short", hours=2) as cluster:
+        script = cluster.job_script()
+    assert script.startswith("#!")
+    for line in ("#SBATCH -p short", "#SBATCH --cpus-per-task=2", "#SBATCH --mem=13G", "#SBATCH -t 02:00:00"):
+        assert line in script
+    assert re.search(r"distributed\.cli\.dask_worker tcp://\S+ .*--nthreads 2 .*--memory-limit 12\.11GiB .*--lifetime 110m", script), script
