@@ -53,7 +53,7 @@ test: install ## Lint, check types and run the tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 lint: install ## Lint, check formatting and types
 	$(BIN)/ruff check .

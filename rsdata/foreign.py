@@ -69,7 +69,10 @@ def open_parquet(path: Path | str) -> pq.ParquetFile:
     Raises: pa.ArrowInvalid if it is none, or claims more rows than its bytes can hold; OSError from the system.
     """
     size = Path(path).stat().st_size
-    file = pq.ParquetFile(path)
+    try:
+        file = pq.ParquetFile(path)
+    except UnicodeDecodeError as error:
+        raise pa.ArrowInvalid(f"its names are not in UTF-8 ({error.reason})") from None
     rows, most = file.metadata.num_rows, _FREE_ROWS + _ROWS_PER_BYTE * size
     if not 0 <= rows <= most:
         file.close()

@@ -190,12 +190,24 @@ class Workspace:
         whole = all(_size(self.root / output.path) == output.bytes for output in receipt.outputs)
         return receipt if receipt.key == key and whole and receipt.sealed() == receipt else None
 
-    def forget_receipt(self, stage: Stage, unit: str) -> None:
+    def forget_receipt(self, stage: Stage, unit: str) -> Receipt | None:
         """Let nothing vouch for a unit any more, even if the machine fails now; comes before its files change."""
         path = self.receipt_path(stage, unit)
-        if path.exists():
-            path.unlink(missing_ok=True)
-            _sync(path.parent)
+        if not path.exists():
+            return None
+        try:
+            receipt = Receipt.model_validate_json(path.read_bytes())
+        except ValidationError:
+            receipt = None
+        path.unlink(missing_ok=True)
+        _sync(path.parent)
+        return receipt
+
+    def remember_receipt(self, receipt: Receipt) -> None:
+        """Let a forgotten receipt vouch again, if all its files are still what it says."""
+        paths = [self.root / output.path for output in receipt.outputs]
+        if all(path.is_file() for path in paths) and [self.artifact(path) for path in paths] == receipt.outputs:
+            write_record(self.receipt_path(receipt.stage, receipt.unit), receipt)
 
     def write_receipt(
         self,

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def test_a_build_killed_at_two_moments_ends_with_the_same_bytes_and_leaves_no_pr
     done = build_with_kills(small_recipe, root, home, np.random.default_rng(5), 2, UP_TO_CATALOG, lines=5)
     assert done.kills
     assert done.left == []
-    assert differing(content(root), content(built.root)) == []
+    assert differing(content(root), up_to_catalog(built.root)) == []
     assert [path for path in root.rglob(".*") if path.name.endswith((".part", ".old"))] == []
 
 
@@ -50,6 +51,12 @@ def test_a_signal_ends_a_build_in_one_sentence_and_leaves_neither_process_nor_ha
     assert [path for path in root.rglob(".*") if path.name.endswith((".part", ".old"))] == []
     state = json.loads(CliRunner().invoke(app, ["status", str(root), "--json"]).stdout)
     assert (state["outcome"], state["builder"]) == ("stopped", None)
+
+
+def up_to_catalog(root: Path) -> dict[str, str]:
+    """What the stages that are killed here make; other tests may have gone further with the same dataset."""
+    later = ("report/", "training/", "receipts/report/", "receipts/training/")
+    return {name: digest for name, digest in content(root).items() if not name.startswith(later)}
 
 
 def _can_mount() -> bool:
@@ -77,4 +84,4 @@ def test_a_full_disk_ends_a_build_in_one_sentence_and_with_room_it_goes_on_to_th
     assert "the disk is full" in full
     assert "the same command again, what is finished is not done again" in full
     assert "Traceback" not in full
-    assert differing(content(tmp_path / "kept"), content(built.root)) == []
+    assert differing(content(tmp_path / "kept"), up_to_catalog(built.root)) == []

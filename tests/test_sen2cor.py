@@ -408,7 +408,7 @@ def test_a_full_disk_is_a_workspace_error_not_a_bad_product(bench, l1c, monkeypa
 
     options = bench.options()
     monkeypatch.setattr(shutil, "copytree", full)
-    with pytest.raises(WorkspaceError, match=r"cannot be written: No space left on device; free space or name another folder"):
+    with pytest.raises(WorkspaceError, match=r"cannot be written: the disk is full, .* make room and run the same command again"):
         steps.correct_scene(l1c, options, bench.workspace)
     assert bench.left_nothing()
 

@@ -172,8 +172,8 @@ def test_a_cut_file_or_a_lying_index_is_refused(zarr_shard, tmp_path):
     file = next((folder / "s2_10m" / "pixels" / "c").rglob("0/0/0/0"))
     whole = file.read_bytes()
     file.write_bytes(whole[:-10])
-    with open_shard(folder) as shard, pytest.raises(ShardError, match="is cut short or damaged: its index does not fit its checksum"):
-        shard.read(key)
+    with pytest.raises(ShardError, match="so it is cut short, make the shard again"):
+        open_shard(folder)
     import google_crc32c
 
     index = np.frombuffer(whole[-7 * 16 - 4 : -4], "<u8").copy()

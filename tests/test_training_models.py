@@ -97,7 +97,7 @@ class TestUnet(ModelTests):
 
 
 def test_every_model_is_held_to_the_suite():
-    assert {suite.model for suite in ModelTests.__subclasses__()} == set(MODELS)
+    assert {suite.model for suite in ModelTests.__subclasses__() if suite.__module__ == __name__} == set(MODELS)
 
 
 def test_an_unknown_model_is_answered_with_the_known_ones():

@@ -292,7 +292,9 @@ def _split_metadata(split: SplitInfo | None) -> dict[str, str]:
 
 def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
-        return open_parquet(path).read(columns)  # not read_table, which would guess partitions from the path
+        table = open_parquet(path).read(columns)  # not read_table, which would guess partitions from the path
+        table.validate(full=True)  # texts in UTF-8, too
+        return table
     except FileNotFoundError as error:
         raise CatalogError(f"{path} does not exist; expected a Parquet table", path=str(path)) from error
     except (pa.ArrowException, OSError) as error:

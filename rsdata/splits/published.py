@@ -59,6 +59,7 @@ class Imported(SplitStrategy):
                 found = pyarrow.csv.read_csv(self.path, convert_options=pyarrow.csv.ConvertOptions(include_columns=columns))
             else:
                 found = open_parquet(self.path).read(columns)
+            found.validate(full=True)
         except (OSError, KeyError, pa.ArrowException) as error:
             reason = " ".join(str(error).split())
             raise SplitError(f"the split {self.path} cannot be read ({reason}); expected Parquet or CSV", path=self.path) from error

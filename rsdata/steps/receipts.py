@@ -50,11 +50,13 @@ def once(
     receipt = workspace.finished(stage, unit, key)
     if receipt is not None:
         return Outcome(receipt, skipped=True)
-    workspace.forget_receipt(stage, unit)  # or one of other inputs could vouch for files of the same size that are about to change
+    before = workspace.forget_receipt(stage, unit)  # or it could vouch for files of the same size that are about to change
     start = time.monotonic()
     try:
         outputs, counts = work()
     except Exception as error:
+        if before is not None:
+            workspace.remember_receipt(before)
         if is_full(error) and not isinstance(error, DiskFull):  # as libraries say it that write by themselves
             raise disk_full(workspace.root) from error
         raise

@@ -72,6 +72,7 @@ def _read(path: Path, needed: tuple[str, ...]) -> pa.Table:
         if lacking := [name for name in needed if name not in names]:
             raise TrainingError(f"{path} has no column {', '.join(lacking)}; it has {', '.join(names)}", path=str(path))
         table = file.read([name for name in (*needed, "kept", "within", "client") if name in names])
+        table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise TrainingError(f"{path} cannot be read as Parquet ({reason}); name a manifest of `rsdata subset`", path=str(path)) from error

@@ -8,6 +8,7 @@ named. Damage follows from a seed: ``--only NAME --seed N --inputs 1`` repeats a
 """
 
 import argparse
+import copy
 import importlib
 import json
 import multiprocessing
@@ -96,13 +97,13 @@ def _damage_tree(root: Any, rng: np.random.Generator) -> Any:
         if kind == 0 and node is not holder:
             del node[place]
         elif kind == 1 and isinstance(node, list):
-            node += [node[place]] * int(rng.integers(1, 20))
+            node += [copy.deepcopy(node[place]) for _ in range(int(rng.integers(1, 20)))]
         elif kind == 2 and isinstance(node, dict) and node is not holder:
             node[_pick(rng, _TEXTS)] = node.pop(place)
         elif kind == 3 and isinstance(node[place], int | float) and not isinstance(node[place], bool):
             node[place] = _pick(rng, (-node[place], node[place] * 10**9, node[place] + 0.5, str(node[place]), [node[place]]))
         else:
-            node[place] = _pick(rng, _THINGS)
+            node[place] = copy.deepcopy(_pick(rng, _THINGS))  # its own, so that no tree ever holds itself
         root = holder["root"]
     return root
 
