@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="folder for what is built; a temporary one if absent")
     parser.add_argument("--dataset", type=Path, help="demonstration dataset that is built already")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=30)
     arguments = parser.parse_args()
     missed = []
     with tempfile.TemporaryDirectory(prefix="rsdata-training-") as folder:
@@ -79,7 +79,14 @@ def three_seeds(dataset: Path, epochs: int) -> list[str]:
     reports = []
     for sensors in (["s1", "s2"], ["s2"]):
         options = Training(
-            model="pixel-mil", sensors=sensors, input_px=60, epochs=epochs, batch_size=16, learning_rate=0.005, seeds=[0, 1, 2]
+            model="pixel-mil",
+            sensors=sensors,
+            input_px=60,
+            resampling="area",
+            epochs=epochs,
+            batch_size=16,
+            learning_rate=0.01,
+            seeds=[0, 1, 2],
         )
         steps.train_baseline(recipe, workspace, options)
         reports.append(steps.read_training(workspace, options.label))
