@@ -4,6 +4,7 @@ Libraries of networks import torchvision, and where no build of it fits (see the
 that is tested here calls one of its operators. The product does no such thing: it says what to install.
 """
 
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -27,3 +28,7 @@ def make_loadable() -> None:
         library.define(f"{name}() -> ()")
     _declared.append(library)
     sys.path.append(str(aside))
+    try:
+        importlib.import_module("torchvision")
+    finally:
+        sys.path.remove(str(aside))  # spawned processes get this path, and lack the operators
