@@ -120,11 +120,18 @@ class FileServer(_Local):
         super().__init__()
         self.files: dict[str, Served] = {}
         self.faults: list[Fault] = []
-        self.log: list[Request] = []
         self.release = threading.Event()
         self.busy = self.busiest = 0  # requests at the same time, now and at most
         self.pause_s = 0.0  # before every answer, so that requests overlap
-        self._lock = threading.Lock()
+        self._log: list[Request] = []
+        self._lock = threading.Condition()
+
+    @property
+    def log(self) -> list[Request]:
+        """What was asked. A client may have read its answer before the server has noted it, so this waits for that."""
+        with self._lock:
+            self._lock.wait_for(lambda: self.busy == 0, timeout=5)  # but not for one that stalls on purpose
+            return list(self._log)
 
     def sent(self, path: str) -> int:
         """Bytes of one file that were sent, over all requests."""
@@ -143,7 +150,8 @@ class FileServer(_Local):
         finally:
             with self._lock:
                 self.busy -= 1
-                self.log.append(Request(handler.command, handler.path, headers, answered[0], sent[0]))
+                self._log.append(Request(handler.command, handler.path, headers, answered[0], sent[0]))
+                self._lock.notify_all()
 
     def _answer(self, handler: _Handler, fault: Fault, headers: dict[str, str], answered: list[int], sent: list[int]) -> None:
         if fault.status is not None:
