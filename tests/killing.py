@@ -9,13 +9,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
+
+from rsdata.records import STAGES
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -47,6 +51,30 @@ def left_after(home: Path, seconds: float = 15) -> list[str]:
         with suppress(psutil.Error):
             said.append(" ".join(process.cmdline())[:200])
     return said
+
+
+@contextmanager
+def running(arguments: list[str], home: Path, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A program in a session of its own. If its test ends with an error, so does all that was started with its Prefect home."""
+    process = subprocess.Popen(arguments, text=True, env=environment(home), start_new_session=True, **options)
+    try:
+        yield process
+    except BaseException:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        for each in processes_of(home):
+            with suppress(psutil.Error):
+                each.kill()
+        process.wait(60)
+        raise
+
+
+def wait_for(what: str, condition: Callable[[], object], process: subprocess.Popen[str], seconds: float) -> None:
+    """Look until something holds, or the process has ended. Raises: AssertionError if neither comes in time."""
+    end = time.monotonic() + seconds
+    while process.poll() is None and not condition():
+        assert time.monotonic() < end, f"{what} did not come within {seconds:g} s"
+        time.sleep(0.005)
 
 
 def content(root: Path) -> dict[str, str]:
@@ -90,12 +118,10 @@ def differing(one: dict[str, str], other: dict[str, str]) -> list[str]:
 
 @dataclass
 class Kill:
-    """One kill: of what, in which stage, after how many lines of the log and how many seconds more."""
+    """One kill: of what, and which stage the build was at."""
 
     what: str
     stage: str
-    after_lines: int
-    delay_s: float
 
 
 @dataclass
@@ -107,77 +133,133 @@ class Round:
     left: list[str] = field(default_factory=list)  # processes that outlived a kill
 
 
+class Course:
+    """How a build goes that nobody disturbs: units and seconds of every stage, by its receipts."""
+
+    def __init__(self, undisturbed: Path) -> None:
+        self.units: dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
+        for stage in STAGES:
+            if receipts := [json.loads(path.read_text()) for path in (undisturbed / "receipts" / stage).glob("*.json")]:
+                self.units[stage], self.seconds[stage] = len(receipts), max(each["seconds"] for each in receipts)
+        self.stages = list(self.units)
+
+    def stage(self, root: Path) -> str:
+        """The first stage of which not every unit has a receipt; the last if all have."""
+        unfinished = (stage for stage, count in self.units.items() if len(list((root / "receipts" / stage).glob("*.json"))) < count)
+        return next(unfinished, self.stages[-1])
+
+    def is_at(self, root: Path, stage: str) -> bool:
+        """Whether a build has come to a stage, or further."""
+        return self.stages.index(self.stage(root)) >= self.stages.index(stage)
+
+
 def build_with_kills(
     recipe: Path,
     root: Path,
     home: Path,
     rng: np.random.Generator,
-    most: int,
+    aims: Sequence[str],
+    course: Course,
     more: Sequence[str] = (),
-    lines: int = 8,
     seconds: float = 600,
 ) -> Round:
-    """Build, killing up to ``most`` times, and go on until it is done.
+    """Build, and kill the build, or one of its workers, once in each of some stages; go on until it is done.
+
+    Each kill comes at a moment drawn from the time its stage takes: a short stage may be over by then, and the next one is hit.
 
     Args:
-        lines: a kill comes after up to so many lines of the log that tell of something new.
+        aims: stages to kill in, in their order.
+        course: of the same build, undisturbed.
 
-    Raises: AssertionError if a run that nobody killed does not end well.
+    Raises: AssertionError if a run that nobody killed, or that lost a worker only, does not end well; also if a stage, or the end,
+        does not come within ``seconds``.
     """
     done, log = Round(), root / "build" / "log.jsonl"
-    while True:
+    for aim in aims:
         done.runs += 1
-        kill = Kill("worker" if rng.random() < 0.3 else "all", "", int(rng.integers(0, lines + 1)), float(rng.exponential(0.5)))
-        if len(done.kills) >= most:
-            result = subprocess.run(
-                command(recipe, root, *more), capture_output=True, text=True, env=environment(home), timeout=seconds, check=False
-            )
-            assert result.returncode == 0, result.stderr[-3000:]
-            return done
-        known, begun = _news(log), _begins(log)
-        with (root.parent / f"{root.name}.txt").open("w+") as said:
-            process = subprocess.Popen(
-                command(recipe, root, *more), stdout=said, stderr=said, env=environment(home), start_new_session=True
-            )
-            while process.poll() is None and (_begins(log) == begun or _news(log) < known + kill.after_lines):
-                time.sleep(0.005)
+        kill = Kill("worker" if rng.random() < 0.3 else "all", "")
+        delay_s = float(rng.uniform(0, course.seconds[aim]))
+        begun = _begins(log)
+        with (
+            (root.parent / f"{root.name}.txt").open("w+") as said,
+            running(command(recipe, root, *more), home, stdout=said, stderr=said) as process,
+        ):
+            wait_for(aim, partial(_is_at, root, log, begun, aim, course), process, seconds)
             with suppress(subprocess.TimeoutExpired):
-                process.wait(kill.delay_s)
+                process.wait(delay_s)
             if process.poll() is None:
-                kill.stage = _stage(log)
+                kill.stage = course.stage(root)
+                done.kills.append(kill)
                 if kill.what == "worker" and (worker := _worker(process.pid, rng)) is not None:
                     worker.kill()
-                    done.kills.append(kill)
                     process.wait(seconds)
                 else:
                     kill.what = "all"
                     os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
-                    done.kills.append(kill)
+                    process.wait(60)
                     done.left += left_after(home)
                     continue
             said.seek(0)
             assert process.returncode == 0, said.read()[-3000:]
             return done
+    done.runs += 1
+    build(recipe, root, home, more, seconds)
+    return done
+
+
+def build(recipe: Path, root: Path, home: Path, more: Sequence[str] = (), seconds: float = 600) -> None:
+    """Build without disturbing; AssertionError if it does not end well, TimeoutExpired if not in time."""
+    _to_the_end(command(recipe, root, *more), home, seconds)
+
+
+def _to_the_end(arguments: list[str], home: Path, seconds: float) -> None:
+    with running(arguments, home, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        _, said = process.communicate(timeout=seconds)
+        assert process.returncode == 0, said[-3000:]
+
+
+def archive_with_a_kill(root: Path, out: Path, home: Path, rng: np.random.Generator, seconds: float = 1.0) -> list[str]:
+    """Archive those files of a build that tell no time, killed at a moment of the first ``seconds`` and done again.
+
+    Returns: processes left behind.
+    """
+    export = [sys.executable, "-m", "rsdata", "export", str(root), "--as", "archive", "--out", str(out), "--workers", "2"]
+    for name in ("inputs", "parts", "receipts", "training", "report"):
+        export += ["--leave-out", name]
+    with running(export, home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_for("the archive", lambda: list(out.parent.glob(f".{out.name}*")), process, 300)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(float(rng.uniform(0, seconds)))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(60)
+    left = left_after(home)
+    if not out.exists():
+        _to_the_end(export, home, 600)
+    return left
 
 
 def _lines(log: Path) -> list[str]:
     return log.read_text(encoding="utf-8").splitlines() if log.exists() else []
 
 
-def _news(log: Path) -> int:
-    """How many lines tell of work that was done, and not of what was finished before."""
-    return sum('"event": "done"' in line for line in _lines(log))
-
-
 def _begins(log: Path) -> int:
     return sum('"event": "begin"' in line for line in _lines(log))
 
 
-def _stage(log: Path) -> str:
-    """The stage that the log told of last."""
-    stages = [json.loads(line).get("stage") for line in _lines(log)]
-    return next((stage for stage in reversed(stages) if stage), "inputs")
+def _is_at(root: Path, log: Path, begun: int, stage: str, course: Course) -> bool:
+    return _tells_of(log, begun, stage) and course.is_at(root, stage)
+
+
+def _tells_of(log: Path, begun: int, stage: str) -> bool:
+    """Whether a run that began after ``begun`` others has told of a stage."""
+    runs = 0
+    for line in _lines(log):
+        runs += '"event": "begin"' in line
+        if runs > begun and f'"stage": "{stage}"' in line:
+            return True
+    return False
 
 
 def _worker(pid: int, rng: np.random.Generator) -> psutil.Process | None:

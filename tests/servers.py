@@ -6,6 +6,7 @@ the Copernicus one does of item search: collections, datetime, intersects, a fil
 
 import hashlib
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -350,6 +351,13 @@ class S3Server:
         for path in sorted(item for item in folder.rglob("*") if item.is_file()):
             client.put_object(Bucket=bucket, Key=f"{prefix}/{path.relative_to(folder).as_posix()}", Body=path.read_bytes())
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What names this server and its keys to a program."""
+        return {
+            "AWS_ENDPOINT_URL": self.url, "AWS_ACCESS_KEY_ID": "planted", "AWS_SECRET_ACCESS_KEY": "planted", "AWS_REGION": "us-east-1",
+        }  # fmt: skip
+
     def _client(self) -> Any:
         import boto3
 
@@ -361,19 +369,18 @@ class S3Server:
 @contextmanager
 def s3_server(folder: Path) -> Iterator[S3Server]:
     """Start moto as its own process, so that its protocol is spoken over a real socket."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {"PATH": str(shutil.which("env") or "/usr/bin"), "HOME": str(folder)}
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with (folder / "moto.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+    environment = {"PATH": str(shutil.which("env") or "/usr/bin"), "HOME": str(folder), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]  # a port that is free, which its log tells
+    log = folder / "moto.log"
+    with log.open("wb") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, env=environment)
     try:
-        for _ in range(150):
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
-                break
+        end = time.monotonic() + 120
+        while not (found := re.search(r"Running on (http://127\.0\.0\.1:\d+)", log.read_text())):
+            if process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"moto did not start: {log.read_text()[-1000:]}")
             time.sleep(0.1)
-        yield S3Server(f"http://127.0.0.1:{port}")
+        yield S3Server(found[1])
     finally:
-        process.terminate()
+        process.kill()
         process.wait(10)

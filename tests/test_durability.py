@@ -101,6 +101,21 @@ def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path):
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["mine"]
 
 
+def test_what_a_killed_worker_left_is_gone_when_the_build_is_done(tmp_path):
+    worker = f"""
+import os
+from pathlib import Path
+from rsdata.workspace import writing
+with writing(Path({str(tmp_path / "file")!r})) as aside:
+    aside.write_text("half")
+    os.kill(os.getpid(), 9)
+"""
+    with steps.building(Workspace.create(tmp_path), "left", 2, lambda event: None):
+        subprocess.run([sys.executable, "-c", worker], check=False)
+        assert len(list(tmp_path.glob(".file.*.part"))) == 1
+    assert list(tmp_path.glob(".file*")) == []
+
+
 def test_space_is_foreseen_by_hand_counted_bytes(built, small_recipe, tmp_path, monkeypatch):
     """A patch has 4 bands of 120², 6 of 60² and 2 of 20² at 2 bytes, 2 of 120² at 4, and a map of 120² at 2: 304,000 bytes."""
     recipe = load_recipe(small_recipe)
@@ -137,7 +152,7 @@ def test_a_lock_ends_with_its_holder_and_the_next_build_says_whose_work_it_goes_
         assert holder is not None
         assert holder.pid == process.pid
         assert CliRunner().invoke(app, ["status", str(tmp_path)]).exit_code == 0
-        busy = pytest.raises(WorkspaceBusy, match=rf"is being built by process {process.pid} on .* since .* UTC; wait for it")
+        busy = pytest.raises(WorkspaceBusy, match=rf"is in use by process {process.pid} on .* since .* UTC; wait for it")
         with busy, steps.building(workspace, "second", 1, lambda event: None):
             pass
         process.kill()
@@ -188,7 +203,10 @@ def test_the_journal_counts_units_bytes_and_memory_by_stage_and_tells_how_it_end
 
 def test_the_remedy_is_what_a_message_says_last():
     assert reason_and_remedy("a is cut short; b was expected; fetch it again") == ("a is cut short; b was expected", "fetch it again")
-    assert reason_and_remedy("a is bad")[1].startswith("repeat the command")
+    for message in ("a is bad", "a is bad; expected b"):
+        reason, remedy = reason_and_remedy(message)
+        assert reason == message and remedy.startswith("repeat the command")
+    assert reason_and_remedy("a is bad; expected b, so fetch it again") == ("a is bad", "expected b, so fetch it again")
 
 
 def test_peak_memory_is_that_of_the_process_that_did_the_work(tmp_path):
@@ -272,7 +290,7 @@ def test_results_do_not_depend_on_workers_order_of_scenes_portions_or_where_it_w
     copy = Workspace(Path(shutil.copytree(built.root, tmp_path / "copy", copy_function=shutil.copy2)))
     monkeypatch.setattr(captioning, "_PORTION", int(rng.integers(1, 40)))
     monkeypatch.setattr(captioning, "_SHARED_OUT", int(rng.integers(1, 40)))
-    monkeypatch.setattr(captioning, "_WORTH_SHARING", 0)
+    monkeypatch.setattr(captioning, "WORTH_SHARING", 0)
     for stage in ("scenes", "patches", "labels", "quality", "splits", "captions", "shards", "catalog"):
         for receipt in sorted((copy.root / "receipts" / stage).glob("*.json")):
             receipt.unlink() if stage == "captions" or rng.random() < 0.5 else None

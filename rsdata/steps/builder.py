@@ -11,11 +11,11 @@ from typing import IO
 
 from pydantic import ValidationError
 
-from rsdata.errors import BuildFailed, RsdataError, WorkspaceBusy, WorkspaceError
+from rsdata.errors import RsdataError, WorkspaceBusy, WorkspaceError
 from rsdata.records import Builder
 from rsdata.steps.events import Event
 from rsdata.steps.journal import Journal
-from rsdata.workspace import Workspace, disk_full, is_full, remove_leftovers
+from rsdata.workspace import Workspace, disk_full, is_full, refusing, remove_leftovers
 
 _PATIENCE_S = 2.0  # for a lock whose holder is just being ended, or that somebody looks at
 _STAGE = "build"  # of events that belong to no stage
@@ -25,7 +25,7 @@ _STAGE = "build"  # of events that belong to no stage
 def building(workspace: Workspace, name: str, workers: int, tell: Callable[[Event], None]) -> Iterator[Callable[[Event], None]]:
     """Be the one that builds in a folder; hand out where to tell what happens, which is kept in the folder too.
 
-    What a build that was killed left half written is removed.
+    What a build or a worker that was killed left half written is removed.
 
     Args: tell: told everything as well.
 
@@ -43,10 +43,6 @@ def building(workspace: Workspace, name: str, workers: int, tell: Callable[[Even
             remove_leftovers(workspace.root)
         try:
             yield journal.tell
-        except BuildFailed as error:
-            failures = error.context["failures"]
-            journal.end("failed", str(error), failures if isinstance(failures, list) else [])
-            raise
         except KeyboardInterrupt:
             journal.end("stopped", "a signal asked for it")
             remove_leftovers(workspace.root, own=True)
@@ -57,13 +53,14 @@ def building(workspace: Workspace, name: str, workers: int, tell: Callable[[Even
             journal.end("failed", str(error) if isinstance(error, RsdataError) else f"{type(error).__name__}: {error}")
             raise error
         else:
+            remove_leftovers(workspace.root)  # of workers that were killed
             journal.end("done")
 
 
 def builder_of(workspace: Workspace) -> Builder | None:
     """Who builds in a folder at this moment; None if nobody does."""
     try:
-        with workspace.build_lock.open("r", encoding="utf-8") as stream:
+        with workspace.build_lock.open("rb") as stream:
             try:
                 fcntl.lockf(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError):
@@ -74,26 +71,74 @@ def builder_of(workspace: Workspace) -> Builder | None:
 
 
 @contextmanager
-def _locked(workspace: Workspace) -> Iterator[tuple[Builder, Builder | None]]:
-    """Hold the lock; hand out who this is, and who held it before without giving it back."""
-    workspace.build_lock.parent.mkdir(exist_ok=True)
-    with workspace.build_lock.open("a+", encoding="utf-8") as stream:
-        _take(stream, workspace)
+def _locked(workspace: Workspace, is_build: bool = True) -> Iterator[tuple[Builder, Builder | None]]:
+    """Hold the lock; hand out who this is, and who held it before without giving it back: after anything but a build it still says so."""
+    with _open(workspace) as stream:
+        _take(stream, workspace, fcntl.LOCK_EX)
         before = _holder(stream)
-        builder = Builder(host=socket.gethostname(), pid=os.getpid(), since=datetime.now(UTC))
-        _write(stream, builder.model_dump_json() + "\n")
+        builder = _this_process()
+        with refusing(workspace.build_lock):
+            _write(stream, builder)
         try:
             yield builder, before
         finally:
-            _write(stream, "")
+            with refusing(workspace.build_lock):
+                _write(stream, None if is_build else before)
 
 
-def _take(stream: IO[str], workspace: Workspace) -> None:
-    """POSIX locks: the system gives them back when the process ends, and forked children do not hold them on."""
+@contextmanager
+def changing(workspace: Workspace) -> Iterator[None]:
+    """Keep all others out of a folder while a part of its dataset is made anew outside a build.
+
+    Raises: WorkspaceBusy if somebody is at work there.
+    """
+    with _locked(workspace, is_build=False):
+        yield
+
+
+@contextmanager
+def reading(workspace: Workspace) -> Iterator[None]:
+    """Keep builds out of a folder while something is made from its dataset; any number may do so at a time.
+
+    Where no lock can be had, as on a file system without them, no build can be at work either.
+
+    Raises: WorkspaceBusy if a build is.
+    """
+    try:
+        stream = _open(workspace)
+    except WorkspaceError:
+        yield
+        return
+    with stream:
+        try:
+            _take(stream, workspace, fcntl.LOCK_SH)
+        except WorkspaceBusy:
+            raise
+        except WorkspaceError:
+            pass
+        yield
+
+
+def _open(workspace: Workspace) -> IO[bytes]:
+    """The lock's file, without a buffer, so that nothing is left to be written when it is closed."""
+    with refusing(workspace.build_lock):
+        workspace.build_lock.parent.mkdir(exist_ok=True)
+        return workspace.build_lock.open("a+b", buffering=0)
+
+
+def _this_process() -> Builder:
+    return Builder(host=socket.gethostname(), pid=os.getpid(), since=datetime.now(UTC))
+
+
+def _take(stream: IO[bytes], workspace: Workspace, kind: int) -> None:
+    """POSIX locks: the system gives them back when the process ends, and forked children do not hold them on.
+
+    Args: kind: ``LOCK_EX``, or ``LOCK_SH`` to hold it beside others of this kind.
+    """
     end = time.monotonic() + _PATIENCE_S
     while True:
         try:
-            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(stream, kind | fcntl.LOCK_NB)
             return
         except (BlockingIOError, PermissionError) as error:
             if time.monotonic() < end:
@@ -102,7 +147,7 @@ def _take(stream: IO[str], workspace: Workspace) -> None:
             holder = _holder(stream)
             who = f"process {holder.pid} on {holder.host} since {_when(holder)}" if holder else "another process"
             raise WorkspaceBusy(
-                f"{workspace.root} is being built by {who}; wait for it, stop it, or name another folder with --out",
+                f"{workspace.root} is in use by {who}; wait for it, stop it, or work in another folder",
                 path=str(workspace.root),
             ) from error
         except OSError as error:
@@ -113,7 +158,7 @@ def _take(stream: IO[str], workspace: Workspace) -> None:
             ) from error
 
 
-def _holder(stream: IO[str]) -> Builder | None:
+def _holder(stream: IO[bytes]) -> Builder | None:
     stream.seek(0)
     try:
         return Builder.model_validate_json(stream.read())
@@ -121,11 +166,10 @@ def _holder(stream: IO[str]) -> Builder | None:
         return None
 
 
-def _write(stream: IO[str], text: str) -> None:
+def _write(stream: IO[bytes], builder: Builder | None) -> None:
     stream.seek(0)
     stream.truncate()
-    stream.write(text)
-    stream.flush()
+    stream.write((builder.model_dump_json() + "\n").encode() if builder is not None else b"")
     os.fsync(stream.fileno())
 
 
