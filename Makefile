@@ -11,6 +11,8 @@ TORCH_VERSION := 2.13.0
 TORCHVISION_VERSION := 0.28.0
 HAS_GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo yes)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
+# Where the published schemas of STAC's extensions lie, or are fetched to.
+STAC_SCHEMAS := $(or $(RSDATA_STAC_SCHEMAS),$(VENV)/stac-schemas)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: help install demo test lint format schemas docs check-docs bench-tile bench-splits bench-terrain bench-feeding bench-labels bench-shards bench-video bench-video-training fuzz-video check-fuzz check-network check-texts check-training check-kill check-exports bench-models bench-catalog bench-scaling bench-queue check-deploy clean
@@ -32,7 +34,7 @@ else
 	$(PIP) install --progress-bar off "torch==$(TORCH_VERSION)"
 endif
 	$(PIP) freeze | grep -i '^torch==' > $(VENV)/torch.txt
-	$(PIP) install --progress-bar off -q -c .ci/constraints.txt -c $(VENV)/torch.txt -e ".[train,s1,download,video,llm,score,dev]" huggingface-hub
+	$(PIP) install --progress-bar off -q -c .ci/constraints.txt -c $(VENV)/torch.txt -e ".[train,s1,download,video,llm,score,taco,dev]" huggingface-hub
 	$(PIP) install --progress-bar off -q --no-deps -c .ci/constraints.txt segmentation-models-pytorch timm  # they would bring a torchvision
 ifdef TORCH
 	$(PIP) install --progress-bar off -q -c $(VENV)/torch.txt torchvision || true
@@ -128,7 +130,8 @@ check-exports: install ## Read every export with programs that are not ours, tor
 	$(PIP) install --progress-bar off -q -c .ci/constraints.txt -c $(VENV)/torch.txt -e ".[bench]"
 	$(BIN)/python -c "import torchvision" 2>/dev/null || $(PIP) uninstall -q -y torchvision  # one for GPUs, which nothing here needs
 	$(PIP) install --progress-bar off -q --no-deps --upgrade --target $(VENV)/torchgeo-aside "torchgeo==0.8.1" "einops==0.8.2"
-	$(BIN)/pytest $(wildcard tests/test_exports_*.py tests/test_card.py tests/test_report*.py tests/test_catalog*.py)
+	$(BIN)/python tests/stac_schemas.py $(STAC_SCHEMAS)
+	RSDATA_STAC_SCHEMAS=$(STAC_SCHEMAS) $(BIN)/pytest $(wildcard tests/test_exports_*.py tests/test_card.py tests/test_report*.py tests/test_catalog*.py)
 
 check-kill: install ## Kill a build thirty times and compare every byte with an undisturbed one; fails if one differs
 	$(BIN)/python tests/benchmarks/kill.py

@@ -1,7 +1,8 @@
 """What the STAC extensions that rsdata writes ask of their fields, stated again for tests without a network.
 
-The published schemas are only to be had from the web, and no package of a registry carries them. These are their rules for
-the fields, as the schemas of these versions have them; an unknown field with an extension's prefix is refused, as there.
+The published schemas are only to be had from the web, and no package of a registry carries them; where they are at hand,
+``stac_schemas`` holds the same items to the originals. These are their rules for the fields, and beyond them that every field
+is of an extension that is stated, in summaries too.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,6 @@ _COMMON_NAMES = [
 _CLASS = {
     "type": "object",
     "required": ["value", "name"],
-    "additionalProperties": False,
     "properties": {
         "value": {"type": "integer"},
         "name": {"type": "string", "pattern": "^[0-9A-Za-z_-]+$"},
@@ -65,7 +65,7 @@ RULES: dict[str, tuple[str, dict[str, Any]]] = {
             "frequency_band": {"enum": ["P", "L", "S", "C", "X", "Ku", "K", "Ka"]},
             "center_frequency": _POSITIVE,
             "product_type": _TEXT,
-            "polarizations": {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"enum": ["HH", "VV", "HV", "VH"]}},
+            "polarizations": {"type": "array", "minItems": 1, "items": {"enum": [sent + got for got in "HV" for sent in "HVLRC"]}},
         },
     ),
     "raster/v2.0.0": ("raster:", {"scale": {"type": "number"}, "offset": {"type": "number"}}),
@@ -78,7 +78,7 @@ RULES: dict[str, tuple[str, dict[str, Any]]] = {
         "processing:",
         {"level": {"type": "string"}, "software": {"type": "object", "additionalProperties": {"type": "string"}}},
     ),
-    "ml-aoi/v0.1.0": ("ml-aoi:", {"split": {"enum": ["train", "test", "validate"]}}),
+    "ml-aoi/v0.2.0": ("ml-aoi:", {"split": {"enum": ["train", "test", "validate"]}, "role": {"enum": ["label", "feature"]}}),
 }
 
 
@@ -98,21 +98,26 @@ def findings(entity: dict[str, Any]) -> list[str]:
     found = [f"{name} is not known here" for name in stated - set(RULES)]
     for name, (prefix, fields) in RULES.items():
         used = [(where, key, value) for where, holder in _holders(entity) for key, value in holder.items() if key.startswith(prefix)]
-        summarised = [key for key in entity.get("summaries", {}) if key.startswith(prefix)]
+        summarised = {key: value for key, value in entity.get("summaries", {}).items() if key.startswith(prefix)}
         if name not in stated:
-            if entity["type"] == "Feature":
-                found += [f"{where}: {key} is used without {name}" for where, key, value in used if value is not None]
+            found += [f"{where}: {key} is used without {name}" for where, key, value in used if value is not None]
+            found += [f"summaries: {key} is used without {name}" for key in summarised]
             continue
         if not used and not summarised:
             found.append(f"{name} is stated and not used")
+        for key, value in summarised.items():
+            if isinstance(value, list):
+                used += [("summaries", key, each) for each in value]
+            elif set(value) != {"minimum", "maximum"}:
+                found.append(f"summaries: {key} is neither a list nor a range")
         for where, key, value in used:
             rule = fields.get(key.removeprefix(prefix))
             if rule is None:
                 found.append(f"{where}: {name} has no field {key}")
             else:
                 found += [f"{where}: {key} {error.message}" for error in jsonschema.Draft7Validator(rule).iter_errors(value)]
-        if name.startswith("processing/") and entity["type"] == "Collection":
-            roles = {role for provider in entity.get("providers", []) for role in provider.get("roles", [])}
-            if not roles & {"producer", "processor"}:
-                found.append("processing asks for a provider that is producer or processor")
+    # Of items this extension alone wants a field among the properties; the others are content with one of an asset.
+    own = [key for key in entity.get("properties", {}) if key.startswith("processing:")]
+    if entity["type"] == "Feature" and "processing/v1.1.0" in stated and not own:
+        found.append("properties: processing/v1.1.0 asks for a field of its own")
     return found

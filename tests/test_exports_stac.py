@@ -1,5 +1,6 @@
 """STAC: the collection and its items are what other programs take for such, and lead to the shard's pixels."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import safetensors.numpy
 import shapely
 import stac_geoparquet.arrow
 import stac_rules
+import stac_schemas
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 from suites import ExportTests
 
@@ -24,6 +26,8 @@ from rsdata.grid import Tile
 from rsdata.records import Manifest
 from rsdata.steps.publishing import open_source
 from rsdata.workspace import file_sha256, read_record
+
+ROLES = {"s2": "feature", "s1": "feature", "reference_map": "label"}
 
 
 class TestStac(ExportTests):
@@ -49,6 +53,11 @@ def kept(built):
     return table[table["kept"]].set_index("patch_id")
 
 
+def as_json(item: dict) -> dict:
+    """What stac-geoparquet gives, as it would be written."""
+    return json.loads(json.dumps(item, default=str))
+
+
 def validate_core(entity: dict, kind: pystac.STACObjectType) -> None:
     """By the schemas that come with pystac; it has none of the extensions'."""
     JsonSchemaSTACValidator().validate_core(entity, kind, "1.1.0")
@@ -72,19 +81,81 @@ def test_items_and_collection_keep_to_the_rules_of_their_extensions(folder, item
     assert [finding for entity in (collection, *items) for finding in stac_rules.findings(entity)] == []
 
 
+@pytest.fixture(scope="module")
+def schemas() -> Path:
+    """Where the published schemas of the extensions lie."""
+    folder = stac_schemas.folder()
+    if folder is None:
+        pytest.skip(f"{stac_schemas.FOLDER} names no folder of schemas; see tests/stac_schemas.py")
+    return folder
+
+
+def test_items_and_collection_are_valid_by_the_published_schemas_of_their_extensions(folder, items, schemas):
+    collection = json.loads((folder / "collection.json").read_text(encoding="utf-8"))
+    entities = [collection, *map(as_json, items)]
+    assert [finding for entity in entities for finding in stac_schemas.findings(schemas, entity)] == []
+
+
+def test_every_extension_is_in_the_collection_and_an_item_states_those_it_has_fields_of(folder, items):
+    collection = json.loads((folder / "collection.json").read_text(encoding="utf-8"))
+    assert collection["stac_extensions"] == list(stac_export.EXTENSIONS.values())
+    named = [stac_export.EXTENSIONS[name] for name in ("projection", "eo", "processing", "sar", "ml-aoi")]
+    assert all(item["stac_extensions"] == named for item in items)
+
+
 @pytest.mark.parametrize(
     ("change", "finding"),
     [
         (lambda item: item["properties"].update({"eo:cloud_cover": 101}), "101 is greater than the maximum"),
         (lambda item: item["properties"].update({"proj:epsg": 32633}), "projection/v2.0.0 has no field proj:epsg"),
         (lambda item: item["assets"]["s1"].update({"sar:frequency_band": "5.4"}), "'5.4' is not one of"),
-        (lambda item: item["stac_extensions"].clear(), "is used without"),
+        (lambda item: item["assets"]["s2"].update({"ml-aoi:role": "data"}), "'data' is not one of"),
     ],
 )
-def test_the_rules_find_what_breaks_them(items, change, finding):
-    item = json.loads(json.dumps(items[0], default=str))
+def test_the_rules_and_the_published_schemas_find_what_breaks_them(items, change, finding):
+    item = as_json(items[0])
     change(item)
     assert any(finding in each for each in stac_rules.findings(item))
+    if stac_schemas.folder():
+        assert stac_schemas.findings(stac_schemas.folder(), item)
+
+
+def test_the_rules_find_a_field_of_an_extension_that_is_not_stated(folder, items):
+    item = as_json(items[0]) | {"stac_extensions": []}
+    assert "properties: eo:cloud_cover is used without eo/v2.0.0" in stac_rules.findings(item)
+    collection = json.loads((folder / "collection.json").read_text(encoding="utf-8")) | {"stac_extensions": []}
+    assert "summaries: proj:code is used without projection/v2.0.0" in stac_rules.findings(collection)
+
+
+def test_schemas_are_read_from_a_folder_laid_out_as_their_addresses(tmp_path, items):
+    """Two of our own: the first refers to the second, which refuses any cloud."""
+    clouds, clear = (f"https://example.org/{name}/v1.0.0/schema.json" for name in ("clouds", "clear"))
+    for url, rules in ((clouds, {"$ref": f"{clear}#"}), (clear, {"properties": {"eo:cloud_cover": {"maximum": -1}}})):
+        path = stac_schemas.path_of(tmp_path, url)
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"properties": {"properties": rules}} if url == clouds else rules), encoding="utf-8")
+    item = as_json(items[0]) | {"stac_extensions": [clouds]}
+    (finding,) = stac_schemas.findings(tmp_path, item)
+    assert finding.startswith(f"{clouds}: $.properties['eo:cloud_cover'] ") and "greater than the maximum of -1" in finding
+    with pytest.raises(FileNotFoundError, match="clouds/v2.0.0"):
+        stac_schemas.findings(tmp_path, item | {"stac_extensions": [clouds.replace("v1", "v2")]})
+
+
+def test_schemas_are_fetched_once_with_what_they_refer_to(tmp_path, monkeypatch):
+    first, second = "https://example.org/first/v1.0.0/schema.json", "https://example.org/second.json"
+    draft = "http://json-schema.org/draft-07/schema#"
+    served = {first: {"$schema": draft, "allOf": [{"$ref": f"{second}#/a"}, {"$ref": "#/b"}, {"$ref": draft}]}, second: {"a": {}}}
+    asked = []
+
+    def answer(url, timeout):
+        asked.append(url)
+        return io.BytesIO(json.dumps(served[url]).encode())
+
+    monkeypatch.setattr(stac_schemas, "EXTENSIONS", {"first": first})
+    monkeypatch.setattr(stac_schemas.urllib.request, "urlopen", answer)
+    assert [stac_schemas.fetch(tmp_path), stac_schemas.fetch(tmp_path)] == [2, 2]
+    assert asked == [first, second]
+    assert stac_schemas.read(tmp_path, second) == {"a": {}}
 
 
 def test_items_are_the_kept_patches_with_their_places_times_and_splits(items, kept):
@@ -94,6 +165,7 @@ def test_items_are_the_kept_patches_with_their_places_times_and_splits(items, ke
         row = kept.loc[item["id"]]
         assert item["properties"]["ml-aoi:split"] == words[row["split"]]
         assert item["properties"]["rsdata:labels"] == row["labels"]
+        assert {name: asset["ml-aoi:role"] for name, asset in item["assets"].items()} == ROLES
         assert pystac.Item.from_dict(item).datetime == row["datetime"].to_pydatetime()
         assert shapely.geometry.shape(item["geometry"]).equals(row["geometry"])
 
@@ -159,6 +231,18 @@ def test_a_patch_without_sentinel1_has_no_such_asset_and_no_such_extension(built
     first, second, *_ = stac_geoparquet.arrow.stac_table_to_items(pq.read_table(tmp_path / "items.parquet"))
     assert set(first["assets"]) == {"s2", "reference_map"} and set(second["assets"]) == {"s2", "s1", "reference_map"}
     assert stac_rules.findings(first) == stac_rules.findings(second) == []
+
+
+def test_a_patch_without_a_split_does_not_state_the_extension_that_splits_are_of(built, tmp_path):
+    with open_source(built) as source:
+        patches = source.patches.copy()
+        patches.loc[0, "split"] = None
+        stac_export.write_items(tmp_path / "items.parquet", replace(source, patches=patches), "..")
+    first, second, *_ = map(as_json, stac_geoparquet.arrow.stac_table_to_items(pq.read_table(tmp_path / "items.parquet")))
+    assert {url.split("/")[3] for url in second["stac_extensions"]} - {url.split("/")[3] for url in first["stac_extensions"]} == {"ml-aoi"}
+    for item in (first, second):
+        assert stac_rules.findings(item) == []
+        assert not stac_schemas.folder() or stac_schemas.findings(stac_schemas.folder(), item) == []
 
 
 def test_the_catalogue_of_a_build_is_in_its_manifest(built):

@@ -3,12 +3,13 @@
 The items are written straight from the columns of the patch table, never as one JSON object each, so a hundred thousand
 take seconds. What is the same for every patch (bands, classes, licences) is said once, in the collection's ``item_assets``.
 
-Sources: STAC 1.1.0; stac-geoparquet specification 1.0.0; the extensions named in ``_EXTENSIONS``.
+Sources: STAC 1.1.0; stac-geoparquet specification 1.0.0; the extensions named in ``EXTENSIONS``.
 """
 
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import shapely
 
 from rsdata.catalog.exports.source import Advance, Source
 from rsdata.catalog.geoparquet import BBOX, GEOMETRY, boxes, geo_metadata, write_table
-from rsdata.catalog.sources import DataSource, attributions, data_sources, spdx, summary_of
+from rsdata.catalog.sources import DataSource, attributions, data_sources, spdx, summary_of, titles_of
 from rsdata.errors import CatalogError
 from rsdata.grid import PATCH_SIDE_M
 from rsdata.records import Artifact, BandInfo, BoundingBox, PatchId, arrow_schema
@@ -29,7 +30,7 @@ STAC_VERSION = "1.1.0"
 STAC_GEOPARQUET_VERSION = "1.0.0"
 COLLECTION_FILE, ITEMS_FILE = "collection.json", "items.parquet"
 _GSD_M = 10  # of the grid that proj:shape and proj:transform describe
-_EXTENSIONS = {
+EXTENSIONS = {  # name to the address of its schema, which is what items and collection state
     name: f"https://stac-extensions.github.io/{name}/{version}/schema.json"
     for name, version in {
         "projection": "v2.0.0",
@@ -39,11 +40,13 @@ _EXTENSIONS = {
         "classification": "v2.0.0",
         "file": "v2.1.0",
         "processing": "v1.1.0",
-        "ml-aoi": "v0.1.0",
+        "ml-aoi": "v0.2.0",
     }.items()
 }
-_OF_COLLECTION = ("eo", "sar", "raster", "classification", "file", "processing")
-_ML_SPLITS = {"train": "train", "validation": "validate", "test": "test"}  # words of ml-aoi
+_PREFIXES = {"projection": "proj"}  # of the fields, where it is not the extension's name
+_OF_OPTICAL = ("eo:cloud_cover", "eo:snow_cover", "processing:level")  # properties of items that have Sentinel-2
+_ML_SPLITS = {"train": "train", "validation": "validate", "test": "test"}  # words of ml-aoi, as are those for roles
+_ML_ROLES = {SENTINEL2.name: "feature", SENTINEL1.name: "feature", REFERENCE_MAP.name: "label"}
 # Names that the eo extension gives the bands of Sentinel-2.
 _COMMON_NAMES = {
     "B01": "coastal", "B02": "blue", "B03": "green", "B04": "red", "B05": "rededge071", "B06": "rededge075", "B07": "rededge078",
@@ -98,24 +101,22 @@ def items_table(source: Source, prefix: str) -> pa.Table:
     if not count:
         raise CatalogError("the dataset has no kept patch, so there is nothing to catalogue; build it with other scenes")
     footprints = np.asarray(patches[GEOMETRY].array, dtype=object)
-    has_s1 = source.index["s1_key"].notna().to_numpy()
-    has_split = patches["split"].notna().to_numpy()
-    missions = [PatchId.parse(patch_id).mission for patch_id in patches["patch_id"]]
+    optical = SENTINEL2.name in source.sensors
     corners = patches[["ul_x_m", "ul_y_m"]].to_numpy(float)
     columns: dict[str, pa.Array] = {
         "type": _same("Feature", count),
         "stac_version": _same(STAC_VERSION, count),
-        "stac_extensions": _extension_lists(has_s1, has_split),
+        "stac_extensions": _extension_lists(_has(source, SENTINEL1.name), patches["split"].notna().to_numpy(), optical),
         "id": pa.array(patches["patch_id"], pa.string()),
         GEOMETRY: pa.array(shapely.to_wkb(footprints, byte_order=1), pa.binary()),
         BBOX: boxes(footprints, pa.struct(arrow_schema(BoundingBox))),
         "links": _same([{"href": f"./{COLLECTION_FILE}", "rel": "collection", "type": "application/json"}], count),
-        "assets": _assets(source, prefix, has_s1),
+        "assets": _assets(source, prefix),
         "collection": _same(source.name, count),
-        "datetime": pa.array(pd.to_datetime(patches["datetime"], utc=True).astype("datetime64[us, UTC]")),
-        "platform": pa.array([f"sentinel-{mission[1:].lower()}" for mission in missions], pa.string()),
-        "constellation": _same("sentinel-2", count),
-        "instruments": _same(["msi"], count),
+        "datetime": pa.array(source.acquired.astype("datetime64[us, UTC]")),
+        "platform": pa.array(_platforms(source), pa.string()),
+        "constellation": _same("sentinel-2" if optical else "sentinel-1", count),
+        "instruments": _same(["msi" if optical else "c-sar"], count),
         "gsd": _same(float(_GSD_M), count),
         "proj:code": pa.array([f"EPSG:{epsg}" for epsg in patches["epsg"]], pa.string()),
         "proj:shape": _same([PATCH_SIDE_M // _GSD_M] * 2, count),
@@ -134,32 +135,50 @@ def items_table(source: Source, prefix: str) -> pa.Table:
         "rsdata:country": pa.array(patches["country"], pa.string(), from_pandas=True),
         "rsdata:season": pa.array(patches["season"], pa.string()),
     }
-    return pa.table(columns)
+    return pa.table({name: column for name, column in columns.items() if optical or name not in _OF_OPTICAL})
 
 
-def _extension_lists(has_s1: np.ndarray, has_split: np.ndarray) -> pa.Array:
-    """The extensions each item keeps to; that of SAR only where there is a radar image, as its fields are absent elsewhere."""
+def _has(source: Source, sensor: str) -> np.ndarray:
+    """(n,) bool: whether each patch has pixels of a sensor."""
+    return np.array([key is not None for key in source.keys.get(sensor, [None] * len(source.index))], bool)
+
+
+def _platforms(source: Source) -> list[str]:
+    """The satellite that took each patch: that of Sentinel-1 only where the dataset holds nothing else."""
+    if SENTINEL2.name in source.sensors:
+        missions = [PatchId.parse(patch_id).mission for patch_id in source.patches["patch_id"]]
+    else:
+        missions = [str(product)[:3] for product in source.patches["s1_product"]]
+    return [f"sentinel-{mission[1:].lower()}" for mission in missions]
+
+
+def _extension_lists(has_s1: np.ndarray, has_split: np.ndarray, optical: bool) -> pa.Array:
+    """The extensions each item keeps to: of a sensor or a split only where there is one, as elsewhere their fields are absent or null."""
+    always = ("projection", *(["eo"] if optical else []), "processing")
     lists = [
-        [_EXTENSIONS[name] for name in ("projection", "eo", "processing", *(["sar"] if s1 else []), *(["ml-aoi"] if split else []))]
+        [EXTENSIONS[name] for name in (*always, *(["sar"] if s1 else []), *(["ml-aoi"] if split else []))]
         for s1 in (False, True)
         for split in (False, True)
     ]
     return pa.DictionaryArray.from_arrays(pa.array(2 * has_s1 + has_split, pa.int8()), pa.array(lists)).dictionary_decode()
 
 
-def _assets(source: Source, prefix: str, has_s1: np.ndarray) -> pa.StructArray:
+def _assets(source: Source, prefix: str) -> pa.StructArray:
     """Where the bands of each sensor lie: the shard, and the key in it."""
     href, media_type = _shard_hrefs(source, prefix)
-    columns = {SENTINEL2.name: "patch_id", SENTINEL1.name: "s1_key", REFERENCE_MAP.name: "reference_map_key"}
+    has_split = source.patches["split"].notna().to_numpy()
     assets = {}
-    for name, column in columns.items():
-        key = source.index[column]
-        there = key.notna().to_numpy()
+    for name in (*source.sensors, REFERENCE_MAP.name):
+        there = _has(source, name)
         if not there.any():
             continue
+        key = source.keys[name]
         roles = ["labels"] if name == REFERENCE_MAP.name else ["data"]
         parts = {"href": href, "type": _same(media_type, len(key)), "roles": _same(roles, len(key))}
-        parts |= {"rsdata:key": pa.array(key, pa.string(), from_pandas=True)}
+        parts |= {
+            "rsdata:key": pa.array(key, pa.string()),
+            "ml-aoi:role": pa.array(np.full(len(key), _ML_ROLES[name]), pa.string(), mask=~has_split),
+        }
         if name == SENTINEL1.name:
             parts |= {field: _same(value, len(key)) for field, value in _SAR.items()}
             parts |= {"sar:polarizations": _same(_POLARIZATIONS, len(key))}
@@ -203,33 +222,42 @@ def write_collection(path: Path, source: Source, prefix: str) -> None:
 def collection(source: Source, prefix: str) -> dict[str, Any]:
     """The collection that all items belong to."""
     patches, sources = source.patches, data_sources(source.recipe, source.patches, source.dataset)
-    has_s1 = bool(source.index["s1_key"].notna().any())
-    used = [name for name in _OF_COLLECTION if has_s1 or name != "sar"]
-    times = pd.to_datetime(patches["datetime"], utc=True)
+    times = source.acquired
     licence = spdx(source.recipe.licence)
+    described = {"summaries": _summaries(source), "item_assets": _item_assets(source), "assets": _files(source, prefix)}
+    prefixes = {key.partition(":")[0] for key in _keys(described)}
     return {
         "type": "Collection",
         "stac_version": STAC_VERSION,
-        "stac_extensions": [_EXTENSIONS[name] for name in used],
+        "stac_extensions": [url for name, url in EXTENSIONS.items() if _PREFIXES.get(name, name) in prefixes],
         "id": source.name,
         "title": source.title,
-        "description": f"{summary_of(source.recipe, patches)} " + " ".join(attributions(source.recipe, sources)),
-        "keywords": ["Sentinel-2", *(["Sentinel-1"] if has_s1 else []), "land cover", "machine learning"],
+        "description": f"{summary_of(source.recipe, patches, source.sensors)} " + " ".join(attributions(source.recipe, sources)),
+        "keywords": [*reversed(titles_of(source.sensors)), "land cover", "machine learning"],
         "license": licence or "other",
         "providers": _providers(sources),
         "extent": {
             "spatial": {"bbox": [[round(float(each), 6) for each in patches.total_bounds]]},
             "temporal": {"interval": [[_instant(times.min()), _instant(times.max())]]},
         },
-        "summaries": _summaries(source),
-        "item_assets": _item_assets(source),
-        "assets": _files(source, prefix),
+        **described,
         "links": [
             {"rel": "root", "href": f"./{COLLECTION_FILE}", "type": "application/json"},
             {"rel": "items", "href": f"./{ITEMS_FILE}", "type": _MEDIA_TYPES[".parquet"], "title": "All items, as stac-geoparquet"},
             *_licence_links(sources),
         ],
     }
+
+
+def _keys(said: Any) -> Iterator[str]:
+    """The names of all fields, at any depth."""
+    if isinstance(said, dict):
+        yield from said
+        for each in said.values():
+            yield from _keys(each)
+    elif isinstance(said, list):
+        for each in said:
+            yield from _keys(each)
 
 
 def _providers(sources: list[DataSource]) -> list[dict[str, Any]]:
@@ -245,9 +273,10 @@ def _licence_links(sources: list[DataSource]) -> list[dict[str, Any]]:
 def _summaries(source: Source) -> dict[str, Any]:
     patches = source.patches
     splits = {str(name) for name in patches["split"].dropna()}
-    return {
-        "platform": sorted({f"sentinel-{PatchId.parse(patch_id).mission[1:].lower()}" for patch_id in patches["patch_id"]}),
-        "constellation": ["sentinel-2"],
+    optical = SENTINEL2.name in source.sensors
+    summaries = {
+        "platform": sorted(set(_platforms(source))),
+        "constellation": ["sentinel-2" if optical else "sentinel-1"],
         "gsd": [_GSD_M],
         "proj:code": [f"EPSG:{epsg}" for epsg in sorted(set(patches["epsg"]))],
         "eo:cloud_cover": _range(patches["cloud_fraction"]),
@@ -257,6 +286,7 @@ def _summaries(source: Source) -> dict[str, Any]:
         **({"ml-aoi:split": [_ML_SPLITS[name] for name in _ML_SPLITS if name in splits]} if splits else {}),
         "rsdata:labels": sorted({name for names in patches["labels"] for name in names}) or ["none"],
     }
+    return {name: said for name, said in summaries.items() if optical or name not in _OF_OPTICAL}
 
 
 def _range(fraction: pd.Series) -> dict[str, float]:
@@ -271,12 +301,14 @@ def _item_assets(source: Source) -> dict[str, Any]:
             described[band.sensor] = {
                 "title": _TITLES[band.sensor],
                 "roles": ["labels"],
+                "ml-aoi:role": _ML_ROLES[band.sensor],
                 "gsd": band.gsd_m,
                 "data_type": band.dtype,
                 "classification:classes": _classes(source),
             }
             continue
-        asset = described.setdefault(band.sensor, {"title": _TITLES.get(band.sensor, band.sensor), "roles": ["data"], "bands": []})
+        said = {"title": _TITLES.get(band.sensor, band.sensor), "roles": ["data"], "ml-aoi:role": _ML_ROLES.get(band.sensor, "feature")}
+        asset = described.setdefault(band.sensor, said | {"bands": []})
         if band.sensor == SENTINEL1.name:
             asset |= _SAR | {"sar:polarizations": _POLARIZATIONS}
         asset["bands"].append(_band(band))
