@@ -1,9 +1,10 @@
-"""Bounds on files that others wrote, the same for every room: YAML, JSON and Parquet.
+"""Bounds on what others wrote, the same for every room: YAML, JSON, Parquet, and variables of the environment.
 
-Each function raises what its parser raises, so that a room says in its own words what the file should have been.
+Each function that parses raises what its parser raises, so that a room says in its own words what the file should have been.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,15 @@ import yaml
 MAX_YAML_BYTES = 4 * 2**20
 MAX_YAML_NODES = 100_000  # aliases followed: nine lines of them can stand for a billion
 MAX_JSON_BYTES = 2**30
+PARQUET_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)  # of ``open_parquet``, and of reading what it opened
 # Every table here has a text of its own in each row, so rows take space; a file that claims more holds one value over and over.
 _FREE_ROWS, _ROWS_PER_BYTE = 1_000_000, 16
+
+
+def drop_empty_variables(*prefixes: str) -> None:
+    """Unset variables of the environment that are set to nothing, as CI and compose files do: obstore and GDAL take that for a value."""
+    for name in [name for name, value in os.environ.items() if not value and name.startswith(prefixes)]:
+        del os.environ[name]
 
 
 def load_yaml(text: bytes | str) -> Any:
@@ -66,7 +74,7 @@ def load_json(text: bytes | str) -> Any:
 def open_parquet(path: Path | str) -> pq.ParquetFile:
     """A Parquet file whose rows are not read yet.
 
-    Raises: pa.ArrowInvalid if it is none, or claims more rows than its bytes can hold; OSError from the system.
+    Raises: one of ``PARQUET_ERRORS`` if it is none, claims more rows than its bytes can hold, or the system refuses.
     """
     size = Path(path).stat().st_size
     try:

@@ -31,6 +31,7 @@ from rsdata.captions.llm import BudgetSpent, NoAnswer, Picture, ResponseStore, S
 from rsdata.captions.questions import Around, Question, countries_to_ask
 from rsdata.captions.rows import TextOptions, TextRows, asked_rows, rows_of
 from rsdata.captions.scores import Scores, retrieval_recall, score_texts
+from rsdata.captions.solver import MapSolver, QuestionReader
 from rsdata.captions.templates import TemplateCaptioner
 from rsdata.captions.wording import COUNTRIES
 
@@ -47,10 +48,12 @@ __all__ = [
     "Finding",
     "FindingKind",
     "MapClasses",
+    "MapSolver",
     "ModelEngine",
     "NoAnswer",
     "Picture",
     "Question",
+    "QuestionReader",
     "ResponseStore",
     "Scores",
     "ServerRefuses",

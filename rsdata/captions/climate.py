@@ -61,12 +61,16 @@ class ClimateRaster:
             self._raster = rasterio.open(path)
         except RasterioError as error:
             raise CaptionError(
-                f"{path} cannot be read as a raster ({error}); expected a GeoTIFF or another GDAL raster of climate classes",
+                f"{path} cannot be read as a raster ({error}); expected a GeoTIFF or another GDAL raster of climate classes, "
+                "so name another file",
                 path=str(path),
             ) from error
         if self._raster.crs is None:
             self._raster.close()
             raise CaptionError(f"{path.name} does not state its CRS; assign one with gdal_edit.py -a_srs", path=str(path))
+        if self._raster.transform.is_degenerate:
+            self._raster.close()
+            raise CaptionError(f"{path.name} has pixels of no extent on the ground; the file is damaged, fetch it again", path=str(path))
         crs = pyproj.CRS.from_user_input(self._raster.crs.to_wkt())
         self._to_raster = pyproj.Transformer.from_crs(4326, crs, always_xy=True)
 

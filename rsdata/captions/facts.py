@@ -8,7 +8,7 @@ areas of polygons: a text has to agree with the map beside it.
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,6 +21,7 @@ from rsdata.captions.regions import Measured, measure
 from rsdata.errors import CaptionError
 from rsdata.grid import PATCH_SIDE_M
 from rsdata.records import (
+    SEASON_OF_MONTH,
     AdjacencyFact,
     ClassFact,
     Dominance,
@@ -33,6 +34,7 @@ from rsdata.records import (
     RegionFact,
     s1_patch_id,
     s1_scene_id,
+    s1_start,
 )
 from rsdata.sensors import REFERENCE_MAP, SENTINEL1, SENTINEL2
 
@@ -63,7 +65,13 @@ class MapClasses:
 
 
 def facts_of(
-    row: Mapping[str, Any], reference_map: np.ndarray, classes: MapClasses, *, min_region_pixels: int = 10, climate: str | None = None
+    row: Mapping[str, Any],
+    reference_map: np.ndarray,
+    classes: MapClasses,
+    *,
+    min_region_pixels: int = 10,
+    climate: str | None = None,
+    sensors: Collection[str] = (SENTINEL2.name, SENTINEL1.name),
 ) -> PatchFacts:
     """State the facts of one patch.
 
@@ -74,6 +82,7 @@ def facts_of(
         min_region_pixels: regions with fewer pixels are not listed. What is said of a class (area, number of its regions)
             and of borders is counted over all pixels all the same.
         climate: name of the climate zone, if known.
+        sensors: those whose pixels the dataset holds; of Sentinel-1 alone, date and season are its own and not those of the row.
 
     Raises: CaptionError if a column is missing, or the map is not (y, x) of 16-bit codes.
     """
@@ -89,7 +98,9 @@ def facts_of(
     measured = measure(np.ascontiguousarray(reference_map), classes.index_of_code, len(classes.names))
     total, labeled = reference_map.size, int(measured.pixels.sum())
     longitude, latitude = centre_of(row)
-    product = None if _absent(row["s1_product"]) else row["s1_product"]
+    product = None if _absent(row["s1_product"]) or SENTINEL1.name not in sensors else row["s1_product"]
+    optical = SENTINEL2.name in sensors
+    time = row["datetime"] if optical or product is None else s1_start(s1_scene_id(product))
     return PatchFacts(
         patch_id=patch_id,
         s1_name=None if product is None else s1_patch_id(s1_scene_id(product), PatchId.parse(patch_id)),
@@ -99,13 +110,13 @@ def facts_of(
         regions=_region_facts(measured, classes.names, reference_map.shape, min_region_pixels),
         adjacent=_adjacency_facts(measured, classes.names),
         diversity=_diversity(measured.pixels),
-        season=row["season"],
-        datetime=row["datetime"],
+        season=row["season"] if optical else SEASON_OF_MONTH[time.month - 1],
+        datetime=time,
         country=None if _absent(row["country"]) else row["country"],
         climate=climate,
         longitude=longitude,
         latitude=latitude,
-        sensors=[SENTINEL2.name] if product is None else [SENTINEL2.name, SENTINEL1.name],
+        sensors=[*([SENTINEL2.name] if optical else []), *([SENTINEL1.name] if product is not None else [])],
     )
 
 

@@ -48,7 +48,8 @@ class Corine:
         if unknown:
             raise LabelError(
                 f"{path.name}: column {column.name} holds {', '.join(unknown[:5])}{' and more' if len(unknown) > 5 else ''}; "
-                f"expected the {len(nomenclature.code_names)} codes of the nomenclature {nomenclature.name}, such as 111 or 523",
+                f"expected the {len(nomenclature.code_names)} codes of the nomenclature {nomenclature.name}, such as 111 or 523, "
+                "so correct the layer or name another",
                 path=str(path),
                 codes=unknown,
             )

@@ -106,7 +106,8 @@ def read_raster(paths: Sequence[Path], area: Area, meaning: Mapping[int, int], e
                 touched += _paste(path, raster, layer, meaning, expected)
         except RasterioIOError as error:
             raise LabelError(
-                f"{path} cannot be read as a raster ({error}); expected a GeoTIFF or another GDAL raster", path=str(path)
+                f"{path} cannot be read as a raster ({error}); expected a GeoTIFF or another GDAL raster, so name another file",
+                path=str(path),
             ) from error
     if layer is None or not touched:
         raise LabelError(
@@ -160,7 +161,7 @@ def _codes_of(path: Path, values: np.ndarray, nodata: float | None, meaning: Map
         with np.errstate(invalid="ignore"):
             whole = np.where(missing, -1, values).astype(np.int16)
         if not np.array_equal(whole[~missing], values[~missing]):
-            raise LabelError(f"{path.name} holds values that are no class codes; expected {expected}", path=str(path))
+            raise LabelError(f"{path.name} holds values that are no class codes; expected {expected}, so name another", path=str(path))
         values, nodata = whole, -1
     # Each value's bits, read as an unsigned number, are its row in the table.
     unsigned = np.dtype(f"u{values.dtype.itemsize}")
@@ -174,5 +175,6 @@ def _codes_of(path: Path, values: np.ndarray, nodata: float | None, meaning: Map
     strange = codes == _UNKNOWN
     if strange.any():
         unknown = np.unique(values[strange])[:5].tolist()
-        raise LabelError(f"{path.name} holds {', '.join(map(str, unknown))}; expected {expected}", path=str(path), values=unknown)
+        found = ", ".join(map(str, unknown))
+        raise LabelError(f"{path.name} holds {found}; expected {expected}, so name another", path=str(path), values=unknown)
     return codes

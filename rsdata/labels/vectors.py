@@ -130,7 +130,8 @@ def _gdal_layers(path: Path, layer: str | None) -> dict[str, tuple[list[str], py
         seen = {name: pyogrio.read_info(path, layer=name) for name in names}
     except (DataSourceError, DataLayerError) as error:
         raise LabelError(
-            f"{path} cannot be opened as vectors ({error}); expected a GeoPackage or another GDAL format", path=str(path)
+            f"{path} cannot be opened as vectors ({error}); expected a GeoPackage or another GDAL format, so name another file",
+            path=str(path),
         ) from error
     return {
         name: ([str(field) for field in info["fields"]], pyproj.CRS(info["crs"]) if info["crs"] else None) for name, info in seen.items()

@@ -110,16 +110,20 @@ class ProductFiles:
 
 
 @contextmanager
-def making_sense(where: str, remedy: str = "fetch the product again") -> Iterator[None]:
+def making_sense(where: str, remedy: str = "fetch the product again", of: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Turn a number, time or name that is none, wherever foreign metadata hold it, into a refusal.
 
-    Raises: SceneError in the place of ValueError, OverflowError and TypeError; rsdata's own errors pass.
+    Args: of: what else foreign values can raise. Those of XML are texts, where a TypeError is a mistake of ours; those of
+        JSON may be of any type.
+
+    Raises: SceneError in the place of ValueError, ArithmeticError and these; rsdata's own errors pass.
     """
+    senseless: tuple[type[Exception], ...] = (ValueError, ArithmeticError, *of)
     try:
         yield
     except RsdataError:
         raise
-    except (ValueError, OverflowError, TypeError, AttributeError) as error:
+    except senseless as error:
         reason = " ".join(str(error).split())[:200]
         raise SceneError(f"{where}: its metadata make no sense ({reason}); {remedy}", path=where) from error
 
@@ -137,7 +141,7 @@ def product_folder(entries: Iterable[str], markers: tuple[str, ...], where: str)
     ordered = sorted(entries, key=len)
     found = [name for each in markers for name in ordered if fnmatchcase(PurePosixPath(name).name, each)]
     if not found:
-        raise SceneError(f"{where} holds no {markers[0]}; expected a zip with one product's folder in it", path=where)
+        raise SceneError(f"{where} holds no {markers[0]}; expected a zip with one product's folder in it, so name another", path=where)
     return found[0].removesuffix(PurePosixPath(found[0]).name)
 
 
@@ -154,7 +158,7 @@ def list_files(path: Path, marker: str | tuple[str, ...] | None = None) -> Produ
     if path.is_dir():
         sizes = {item.relative_to(path).as_posix(): item.stat().st_size for item in path.rglob("*") if item.is_file()}
         if not sizes:
-            raise SceneError(f"{path} is an empty folder; expected a product with its files", path=str(path))
+            raise SceneError(f"{path} is an empty folder; expected a product with its files, so fetch it again", path=str(path))
         return ProductFiles(path, "", sizes)
     if not path.is_file():
         raise SceneError(f"{path} does not exist; name a product's folder or zip", path=str(path))

@@ -25,6 +25,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from rsdata import __version__
 from rsdata.errors import DownloadError
+from rsdata.foreign import drop_empty_variables
 from rsdata.records import RemoteFile
 from rsdata.scenes.catalogue import missing_extra
 
@@ -204,6 +205,7 @@ class Session:
                     from obstore.store import S3Store
                 except ImportError:
                     raise missing_extra("obstore") from None
+                drop_empty_variables("AWS_")  # which count as not set for the keys, too
                 keys = self.keys
                 access: dict[str, Any] = {"skip_signature": True}
                 if keys.for_s3:

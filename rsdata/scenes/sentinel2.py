@@ -67,14 +67,15 @@ class Sentinel2Product:
         return LAYERS.get(band) or OTHER_LAYERS.get(band) or SENTINEL2_L1C[band].gsd_m
 
     def read(self, band: str) -> np.ndarray:
-        """Read a whole band or layer as stored, (y, x): uint16 counts, or uint8 for SCL and probabilities.
+        """Read a whole band or layer as stored, (y, x): uint16 counts, or uint8 for SCL and probabilities; on one core.
 
         Raises: SceneError if the file is damaged or does not fit the product's own metadata.
         """
         inside = self._file_of(band)
         where = f"{self.files.path}: {inside}"
         try:
-            with rasterio.open(self.files.gdal_path(inside)) as raster:
+            # GDAL would decode JPEG 2000 on every core, whatever the number of workers.
+            with rasterio.Env(GDAL_NUM_THREADS="1"), rasterio.open(self.files.gdal_path(inside)) as raster:
                 self._check_georeference(raster, where, self.gsd_m(band))
                 self._check_type(raster, where, band)
                 return raster.read(1)

@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 import xarray as xr
+from pyproj.exceptions import CRSError
 
 from rsdata.errors import SceneError
 from rsdata.scenes.product import making_sense
@@ -99,4 +100,5 @@ def _dataset(
         {"y": scene.ul_y_m - step_m * np.arange(shape[0]), "x": scene.ul_x_m + step_m * np.arange(shape[1])},
         {"product": scene.product, "points": "grid nodes; the first is the tile's upper-left corner"},
     )
-    return made.rio.write_crs(scene.epsg)
+    with making_sense(str(product.files.path), of=(CRSError,)):
+        return made.rio.write_crs(scene.epsg)

@@ -49,7 +49,7 @@ def open_stac_item(path: Path) -> Sentinel2Product:
 
     Raises: SceneError if the item is damaged, not Sentinel-2 Level-2A, or leaves open whether the offset was applied.
     """
-    with making_sense(str(path), "take the item from its catalogue again"):
+    with making_sense(str(path), "take the item from its catalogue again", of=(TypeError, AttributeError)):
         return _open_stac_item(path)
 
 
@@ -141,7 +141,10 @@ def read_item(path: Path) -> dict[str, Any]:
     whole = isinstance(item, dict) and item.get("type") == "Feature" and isinstance(item.get("properties"), dict)
     assets = item.get("assets") if whole else None
     if not isinstance(assets, dict) or not all(isinstance(asset, dict) and isinstance(asset.get("href"), str) for asset in assets.values()):
-        raise SceneError(f"{path} is no STAC item: it needs type Feature, properties, and assets with an href each", path=str(path))
+        raise SceneError(
+            f"{path} is no STAC item; expected type Feature, properties, and assets with an href each, so name another file",
+            path=str(path),
+        )
     return dict(item)
 
 

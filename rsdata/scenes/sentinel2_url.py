@@ -20,6 +20,7 @@ from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
 from rsdata.errors import SceneError
+from rsdata.foreign import drop_empty_variables
 from rsdata.scenes.product import MAX_XML_BYTES, ProductFiles, product_folder
 from rsdata.scenes.sentinel2_metadata import MANIFEST, MARKERS, listed_files
 
@@ -111,6 +112,7 @@ def list_url(url: str) -> UrlFiles:
     """
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
+    drop_empty_variables("AWS_")
     path = cast(Path, UrlPath(url))
     if url.lower().endswith(".zip"):
         with _opened_zip(url) as archive:

@@ -88,7 +88,7 @@ def format_of(name: str) -> Format:
     return FORMATS[name]
 
 
-def _most_bytes(manifest: ShardManifest) -> int:
+def most_bytes_of(manifest: ShardManifest) -> int:
     """What the bands of one sensor take, with room for the header of a value."""
     if any(band.sizes_vary for band in manifest.bands):
         return MAX_VALUE_BYTES
@@ -117,7 +117,7 @@ def open_store(folder: Path, manifest: ShardManifest) -> Store:
                 f"{folder / file.path} has {found:,} bytes; the manifest says {file.bytes:,}, so it is cut short, make the shard again",
                 path=str(folder),
             )
-    return FORMATS[manifest.format].open(folder, compression_in(manifest.codec), _most_bytes(manifest))
+    return FORMATS[manifest.format].open(folder, compression_in(manifest.codec), most_bytes_of(manifest))
 
 
-__all__ = ["DATA_FILE", "FORMATS", "Format", "Source", "Store", "format_of", "open_store"]
+__all__ = ["DATA_FILE", "FORMATS", "Format", "Source", "Store", "format_of", "most_bytes_of", "open_store"]

@@ -101,9 +101,11 @@ def write_lmdb(folder: Path, items: Iterable[tuple[str, bytes]]) -> Path:
 # LMDB forbids opening one database twice in a process, so stores of the same database share it.
 _ENVIRONMENTS: dict[tuple[int, Path], tuple[lmdb.Environment, int]] = {}
 _LOCK = threading.RLock()
-_LOOKING_UP = threading.Lock()
-# a child that is forked while another thread holds the lock must not find it held for ever
-os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
+_LOOKING_UP = threading.RLock()
+# A child that is forked while another thread holds a lock must not find it held for ever; nor may that thread be in the
+# midst of a database, which could then never be closed.
+for _each in (_LOCK, _LOOKING_UP):
+    os.register_at_fork(before=_each.acquire, after_in_parent=_each.release, after_in_child=_each.release)
 
 
 def _acquire(path: Path) -> lmdb.Environment:
@@ -196,7 +198,7 @@ class LmdbStore:
                 yield bytes(key).decode()
 
     def read_bytes(self, key: str) -> bytes:
-        """The safetensors dictionary of a key.
+        """The safetensors dictionary of a key; fork no process while another thread is in here, it could not open the database.
 
         Raises: ShardError if the key is not there or its value is damaged.
         """

@@ -10,14 +10,12 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from rsdata.errors import ShardError
-from rsdata.foreign import open_parquet
+from rsdata.foreign import PARQUET_ERRORS, open_parquet
 from rsdata.records import Artifact, Record, ShardIndexRow, ShardManifest, arrow_schema
-from rsdata.sensors import REFERENCE_MAP, SENTINEL1
 
 MANIFEST_FILE = "manifest.json"
 INDEX_FILE = "index.parquet"
 SERIES_FORMAT = "video"  # of a shard that holds time series and not patches
-_BESIDE = {SENTINEL1.name: "s1_key", REFERENCE_MAP.name: "reference_map_key"}  # sensor to the column with its keys
 
 
 def artifact(folder: Path, name: str) -> Artifact:
@@ -55,7 +53,8 @@ def read_manifest(folder: Path) -> ShardManifest:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ShardError(f"{folder / MANIFEST_FILE} is not a shard's manifest: `{place}` {first['msg']}", path=str(folder)) from error
+        said = f"`{place}` {first['msg']}"
+        raise ShardError(f"{folder / MANIFEST_FILE} is not a shard's manifest: {said}; make the shard again", path=str(folder)) from error
 
 
 def write_index(path: Path, index: pd.DataFrame) -> None:
@@ -84,23 +83,8 @@ def read_rows(path: Path, record: type[Record]) -> pd.DataFrame:
     schema = arrow_schema(record)
     try:
         columns = open_parquet(path).read().select(schema.names).to_pydict()
-    except (OSError, pa.ArrowException, KeyError, UnicodeDecodeError) as error:
+    except (*PARQUET_ERRORS, KeyError) as error:
         raise ShardError(f"{path} cannot be read ({error}); make the shard again", path=str(path.parent)) from error
     # objects, so that None stays None
     nullable = {field.name for field in schema if field.nullable and not pa.types.is_floating(field.type)}
     return pd.DataFrame({name: pd.Series(values, dtype=object if name in nullable else None) for name, values in columns.items()})
-
-
-def keys_of(index: pd.DataFrame, sensor: str) -> list[str | None]:
-    """The key each patch of an index has for a sensor's bands, None where it has none."""
-    others = index[_BESIDE[sensor]] if sensor in _BESIDE else [None] * len(index)
-    return [
-        patch_id if of == sensor else other if isinstance(other, str) else None
-        for patch_id, of, other in zip(index["patch_id"], index["sensor"], others, strict=True)
-    ]
-
-
-def sensors_of(index: pd.DataFrame) -> list[str]:
-    """The sensors an index has keys of."""
-    beside = [sensor for sensor, column in _BESIDE.items() if index[column].notna().any()]
-    return list(dict.fromkeys([*index["sensor"], *beside]))

@@ -2,7 +2,8 @@
 
 obstore does the work: it takes keys, endpoint and region from the environment as the store's own tools do
 (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, ``AWS_REGION``, ``AWS_SKIP_SIGNATURE=true`` for public buckets, ...), repeats
-a request that failed in passing, and cuts large files into parts. No message holds what a server said.
+a request that failed in passing, and cuts large files into parts. A variable that is set to nothing counts as not set. No
+message holds what a server said.
 """
 
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rsdata.errors import ShardError
+from rsdata.foreign import drop_empty_variables
 
 SCHEMES = ("s3", "gs", "az")
 DIGEST = "sha256"  # attribute of an object: what its content has, as it was stored
@@ -23,6 +25,7 @@ _PART_BYTES = 16 * 2**20
 _MOST_PARTS = 9_000  # of the 10,000 that S3 allows
 
 T = TypeVar("T")
+_asking: int | None = None  # the process that asked first: the threads of obstore do not come along into one that is forked off
 
 
 def is_url(path: object) -> bool:
@@ -44,6 +47,7 @@ class Objects:
         except ImportError:
             raise ShardError("reading and writing object stores needs obstore; run `pip install rsdata[download]`") from None
         self.url = url.rstrip("/")
+        drop_empty_variables("AWS_", "AZURE_", "GOOGLE_")
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
         with self._told("", "opened"):
             self._store: Any = from_url(
@@ -60,11 +64,30 @@ class Objects:
     def __reduce__(self) -> tuple[type["Objects"], tuple[str]]:
         return Objects, (self.url,)
 
-    def read(self, name: str) -> bytes:
-        """A whole file. Raises: ShardError if it is not there or cannot be read."""
+    def check_process(self) -> None:
+        """Raises: ShardError in a process that was forked off one that asked an object store, where a request would never end."""
+        global _asking
+        _asking = _asking or os.getpid()
+        if _asking != os.getpid():
+            raise ShardError(
+                f"{self.url} cannot be used in a process that was forked off one that had asked an object store before; "
+                "use threads, or processes that are started by spawn or forkserver",
+                url=self.url,
+            )
+
+    def read(self, name: str, most_bytes: int) -> bytes:
+        """A whole file. Raises: ShardError if it is not there, cannot be read, or has more than ``most_bytes``."""
         import obstore
 
-        return self._patiently(name, "read", lambda: bytes(obstore.get(self._store, name).bytes()))
+        def ask() -> tuple[int, bytes]:
+            found = obstore.get(self._store, name)
+            size = int(found.meta["size"])
+            return size, bytes(found.bytes()) if size <= most_bytes else b""
+
+        size, content = self._patiently(name, "read", ask)
+        if size > most_bytes:
+            raise ShardError(f"{self.url}/{name} has {size:,} bytes; expected at most {most_bytes:,}, so store it again", url=self.url)
+        return content
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
         """Some bytes of a file. Raises: ShardError if they are not there."""
@@ -76,6 +99,7 @@ class Objects:
         """A whole file, piece by piece."""
         import obstore
 
+        self.check_process()
         with self._told(name, "read"):
             for chunk in obstore.get(self._store, name).stream(min_chunk_size=8 * 2**20):
                 yield bytes(chunk)
@@ -114,6 +138,7 @@ class Objects:
         self._patiently(name, "deleted", lambda: obstore.delete(self._store, name))
 
     def _patiently(self, name: str, what: str, act: Callable[[], T]) -> T:
+        self.check_process()
         for left in reversed(range(TRIES)):
             try:
                 with self._told(name, what):

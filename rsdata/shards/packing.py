@@ -16,12 +16,12 @@ import pandas as pd
 
 from rsdata.errors import ShardError
 from rsdata.grid import PATCH_SIDE_M
-from rsdata.records import SPLITS, BandInfo, LabelClass, ShardManifest, SplitInfo, reference_map_id
-from rsdata.sensors import REFERENCE_MAP, SENTINEL2, Sensor
+from rsdata.records import SPLITS, BandInfo, LabelClass, ShardManifest, SplitInfo, keys_of, reference_map_id, sensors_of
+from rsdata.sensors import REFERENCE_MAP, SENTINEL1, SENTINEL2, Sensor
 from rsdata.shards.compression import Compression, compression_in
 from rsdata.shards.formats import Source, Store, format_of
 from rsdata.shards.lmdb import LmdbStore, write_lmdb
-from rsdata.shards.manifest import INDEX_FILE, MANIFEST_FILE, artifact, keys_of, sensors_of, write_index, write_manifest
+from rsdata.shards.manifest import INDEX_FILE, MANIFEST_FILE, artifact, write_index, write_manifest
 from rsdata.shards.shard import Shard, open_shard
 from rsdata.shards.statistics import BandAccumulator
 from rsdata.shards.values import decode, encode
@@ -37,12 +37,15 @@ def write_part(folder: Path, patches: Mapping[str, Mapping[str, np.ndarray]]) ->
     return write_lmdb(folder, ((key, encode(patches[key])) for key in sorted(patches, key=str.encode)))
 
 
-def index_rows(patches: pd.DataFrame, s1_keys: Iterable[str | None]) -> pd.DataFrame:
-    """Rows of ``ShardIndexRow`` for kept patches, sorted by patch id."""
+def index_rows(patches: pd.DataFrame, s1_keys: Iterable[str | None], sensor: Sensor = SENTINEL2) -> pd.DataFrame:
+    """Rows of ``ShardIndexRow`` for kept patches, sorted by patch id.
+
+    Args: sensor: whose patches they are; of Sentinel-1, every patch has a key.
+    """
     return pd.DataFrame(
         {
             "patch_id": patches["patch_id"].to_list(),
-            "sensor": SENTINEL2.name,
+            "sensor": sensor.name,
             "s1_key": pd.Series(list(s1_keys), dtype=object),
             "reference_map_key": [reference_map_id(patch_id) for patch_id in patches["patch_id"]],
             "split": patches["split"].to_list(),
@@ -83,12 +86,13 @@ def pack(
 
     Raises: ShardError if a key of the index is missing or parts disagree.
     """
+    radar_alone = len(index) > 0 and bool(((index["sensor"] == SENTINEL1.name) & index["s1_key"].notna()).all())
     manifest = ShardManifest(
         name=name,
         format=format,
         codec="",
         recipe_sha256=recipe_sha256,
-        key_rule="patch_id; s1_key; patch_id + '_reference_map', in UTF-8",
+        key_rule=f"{'' if radar_alone else 'patch_id; '}s1_key; patch_id + '_reference_map', in UTF-8",
         patch_side_m=PATCH_SIDE_M,
         grid="MGRS tile, patches of 1200 m from its upper-left corner, UTM",
         bands=band_infos(sensors, offsets, quantification),

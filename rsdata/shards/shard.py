@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rsdata.errors import ShardError
-from rsdata.sensors import REFERENCE_MAP, SENTINEL1
+from rsdata.records import keys_of, sensors_of
 from rsdata.shards.formats import open_store
 from rsdata.shards.manifest import SERIES_FORMAT, file_findings, read_index, read_manifest
 from rsdata.shards.objects import is_url
@@ -102,8 +102,9 @@ def verify_shard(path: Path, advance: Callable[[int], None] = lambda n: None) ->
         varying = {band.sensor for band in manifest.bands if band.sizes_vary}
         for band in manifest.bands:
             layouts.setdefault(band.sensor, {})[band.name] = (band.dtype, None if band.sensor in varying else tuple(band.shape))
-        for row in shard.index.itertuples():
-            for sensor, key in ((row.sensor, row.patch_id), (SENTINEL1.name, row.s1_key), (REFERENCE_MAP.name, row.reference_map_key)):
+        sensors = sensors_of(shard.index)
+        for keys in zip(*(keys_of(shard.index, sensor) for sensor in sensors), strict=True):
+            for sensor, key in zip(sensors, keys, strict=True):
                 if key is None:
                     continue
                 try:

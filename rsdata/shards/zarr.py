@@ -6,6 +6,8 @@ file's index, so an uncompressed patch is a view into the mapped file, and a com
 
 import math
 import mmap
+import os
+import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,10 +27,10 @@ from zarr.errors import ZarrUserWarning
 from rsdata.errors import CatalogError, GridError, ShardError
 from rsdata.foreign import load_json
 from rsdata.grid import Tile, corners
-from rsdata.records import BandInfo, PatchId
+from rsdata.records import BandInfo, PatchId, keys_of
 from rsdata.sensors import SENTINEL2
 from rsdata.shards.compression import MAX_VALUE_BYTES, NAMES, Compression, stated_bytes
-from rsdata.shards.manifest import keys_of, read_index
+from rsdata.shards.manifest import read_index
 from rsdata.shards.reading import Layout, Piece, Plane
 from rsdata.shards.values import encode
 
@@ -246,6 +248,10 @@ def _places(index: pd.DataFrame) -> pd.DataFrame | None:
 
 # --- reading ----------------------------------------------------------------------------------------------
 
+_MAPPING = threading.RLock()  # held while files are looked up among those mapped, not while one is opened
+# a child that is forked while another thread holds the lock must not find it held for ever
+os.register_at_fork(before=_MAPPING.acquire, after_in_parent=_MAPPING.release, after_in_child=_MAPPING.release)
+
 
 class Pixels:
     """The array of one group, read patch by patch straight from its files."""
@@ -328,9 +334,11 @@ class Pixels:
         return memoryview(mapped)[first : first + length]
 
     def _map(self, path: Path) -> tuple[mmap.mmap, np.ndarray]:
-        if path in self._mapped:
-            self._mapped.move_to_end(path)
-            return self._mapped[path]
+        with _MAPPING:
+            known = self._mapped.get(path)
+            if known is not None:
+                self._mapped.move_to_end(path)
+                return known
         index_bytes = self.per_file * 16
         try:
             with path.open("rb") as stream:
@@ -340,10 +348,12 @@ class Pixels:
         tail = bytes(whole[-index_bytes - CRC_BYTES :])
         if len(tail) != index_bytes + CRC_BYTES or google_crc32c.value(tail[:index_bytes]) != int.from_bytes(tail[index_bytes:], "little"):
             raise ShardError(f"{path} is cut short or damaged: its index does not fit its checksum; make the shard again", path=str(path))
-        self._mapped[path] = whole, np.frombuffer(tail, "<u8", self.per_file * 2).reshape(-1, 2)
-        if len(self._mapped) > _MOST_MAPPED:
-            self._mapped.popitem(last=False)  # closed by itself once nobody looks into it any more
-        return self._mapped[path]
+        opened = whole, np.frombuffer(tail, "<u8", self.per_file * 2).reshape(-1, 2)
+        with _MAPPING:
+            self._mapped[path] = opened  # in the place of another thread's, if both opened it
+            if len(self._mapped) > _MOST_MAPPED:
+                self._mapped.popitem(last=False)  # closed by itself once nobody looks into it any more
+        return opened
 
     def _damaged(self, row: int, why: str) -> ShardError:
         return ShardError(f"{self.folder}, patch {row}: {why}; the shard is damaged, make it again", path=str(self.folder), row=row)
@@ -410,7 +420,8 @@ class ZarrStore:
         self.close()
 
     def close(self) -> None:
-        self._mapped.clear()
+        with _MAPPING:
+            self._mapped.clear()
 
     def __len__(self) -> int:
         return len(self._place)

@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.csv
 from pydantic import Field
 
 from rsdata.errors import SplitError
-from rsdata.foreign import open_parquet
+from rsdata.foreign import PARQUET_ERRORS, open_parquet
 from rsdata.recipe import SplitPart
 from rsdata.splits.strategy import Division, SplitStrategy
 
@@ -60,7 +59,7 @@ class Imported(SplitStrategy):
             else:
                 found = open_parquet(self.path).read(columns)
             found.validate(full=True)
-        except (OSError, KeyError, pa.ArrowException) as error:
+        except (*PARQUET_ERRORS, KeyError) as error:
             reason = " ".join(str(error).split())
             raise SplitError(f"the split {self.path} cannot be read ({reason}); expected Parquet or CSV", path=self.path) from error
         if absent := [name for name in columns if name not in found.column_names]:

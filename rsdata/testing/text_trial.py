@@ -22,11 +22,11 @@ from rsdata.captions import (
     countries_to_ask,
     facts_of,
 )
+from rsdata.captions.solver import MapSolver, QuestionReader
 from rsdata.errors import CaptionError
 from rsdata.labels import load_nomenclature, siblings
 from rsdata.records import PatchFacts
 from rsdata.testing.reference_maps import NOMENCLATURE, map_row, reference_map
-from rsdata.testing.solver import MapSolver, QuestionReader
 
 _PORTION = 1000
 _MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"

@@ -166,5 +166,5 @@ def _read(path: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
         content = load_json(metadata[_METADATA_KEY])
         bands, mean, std = (tuple(content["normalisation"][key]) for key in ("bands", "mean", "std"))
         return weights, ModelCard(**content | {"normalisation": Normalisation(bands, mean, std)})
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"the description in {path} is of another version of rsdata; train the model again", path=str(path)) from error

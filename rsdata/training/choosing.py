@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rsdata.errors import TrainingError
-from rsdata.foreign import open_parquet
+from rsdata.foreign import PARQUET_ERRORS, open_parquet
 
 
 def read_labels(path: Path) -> dict[str, list[str]]:
@@ -73,7 +73,7 @@ def _read(path: Path, needed: tuple[str, ...]) -> pa.Table:
             raise TrainingError(f"{path} has no column {', '.join(lacking)}; it has {', '.join(names)}", path=str(path))
         table = file.read([name for name in (*needed, "kept", "within", "client") if name in names])
         table.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
+    except PARQUET_ERRORS as error:
         reason = " ".join(str(error).split())
         raise TrainingError(f"{path} cannot be read as Parquet ({reason}); name a manifest of `rsdata subset`", path=str(path)) from error
     if len(table) != pc.count_distinct(table["patch_id"]).as_py():

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from rsdata.errors import TrainingError
-from rsdata.records import SPLITS, BandInfo, ShardManifest
+from rsdata.records import SPLITS, BandInfo, ShardManifest, keys_of
 from rsdata.sensors import REFERENCE_MAP, SENTINEL1
 from rsdata.shards.reading import RESAMPLINGS, SYMMETRIES, BatchPlan, Resampling, pieces_of
 from rsdata.training.choosing import labels_for
@@ -178,23 +178,21 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
         carried: list[Sequence[str]] = rows["labels"].tolist() if labels is None else labels_for(self.patch_ids, labels)
         self.targets = multi_hot(self.patch_ids, carried if self.classes else [[]] * len(rows), self.classes)
         # the key each patch has for a band, and the bands that lie under it: one look-up for each of these
-        self._keys = [
-            (keys, bands)
-            for keys, bands in (
-                (rows["patch_id"].tolist(), tuple(source.name for source in sources if source.sensor != SENTINEL1.name)),
-                (_radar_keys(rows), tuple(source.name for source in sources if source.sensor == SENTINEL1.name)),
-            )
-            if bands
-        ]
-        for keys, bands in self._keys:
-            lacking = [patch for patch, key in zip(self.patch_ids, keys, strict=True) if not isinstance(key, str)]
-            if lacking:
+        self._keys: list[tuple[list[str], tuple[str, ...]]] = []
+        for keys, bands in (
+            (rows["patch_id"].tolist(), tuple(source.name for source in sources if source.sensor != SENTINEL1.name)),
+            (keys_of(rows, SENTINEL1.name), tuple(source.name for source in sources if source.sensor == SENTINEL1.name)),
+        ):
+            if not bands:
+                continue
+            if lacking := [patch for patch, key in zip(self.patch_ids, keys, strict=True) if not isinstance(key, str)]:
                 raise TrainingError(
                     f"{len(lacking)} patches of the {split} split have no {', '.join(bands)}, {lacking[0]} among them; "
                     "leave these bands out or build with `require_s1: true`",
                     bands=bands,
                     patches=lacking,
                 )
+            self._keys.append(([key for key in keys if key is not None], bands))
         self._nodata = [nodata_of(source) for source in sources]
         self.dtype: np.dtype[Any] = _raw_dtype(sources, resampling) if raw else np.dtype(np.float32)
         count = len(sources)
@@ -316,11 +314,6 @@ def _sources(manifest: ShardManifest, bands: Sequence[str], sensor: str | None) 
     if len(main) > 1:
         raise TrainingError(f"the bands belong to {', '.join(main)}, whose patches have different ids; take one sensor", sensors=main)
     return found
-
-
-def _radar_keys(rows: pd.DataFrame) -> list[str]:
-    own = rows["sensor"] == SENTINEL1.name
-    return rows["s1_key"].where(~own, rows["patch_id"]).tolist()
 
 
 def _raw_dtype(sources: Sequence[BandInfo], resampling: str) -> np.dtype[np.generic]:

@@ -229,7 +229,7 @@ def chosen_bands(manifest: ShardManifest, options: Training) -> list[str]:
         having = sorted({band.sensor for band in known})
         if unknown := sorted(set(options.sensors) - set(having)):
             raise TrainingError(
-                f"shard {manifest.name!r} has no bands of {', '.join(unknown)}; it has those of {', '.join(having)}",
+                f"shard {manifest.name!r} has no bands of {', '.join(unknown)}; it has those of {', '.join(having)}, so name these",
                 sensors=unknown,
             )
         known = [band for band in known if band.sensor in options.sensors]

@@ -20,6 +20,7 @@ import rasterio
 from rasterio.errors import RasterioError
 
 from rsdata.errors import ShardError
+from rsdata.shards.compression import MAX_VALUE_BYTES
 
 _HEADER = b"II*\0"
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
@@ -42,7 +43,6 @@ _FREE = _PLACE | {270, 306, 42112}  # may differ from file to file where they li
 _KNOWN = set(_NEEDED) | set(_ONLY) | _MUTE | _PLACE | {_COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR, _PREDICTOR, _SAMPLE_FORMAT}
 _PLAIN, _DEFLATE = 1, (8, 32946)
 _MOST_BYTES = 2**30  # larger files are left to rasterio
-_MOST_PIXEL_BYTES = 2**28  # of a patch, unpacked; the largest published ones have some 1068 x 1068 pixels in 13 bands, 30 MB
 
 
 class Unusual(Exception):
@@ -138,7 +138,7 @@ def _structure(tags: dict[int, tuple[int, ...]], fixed: list[tuple[int, int]], f
 
 def _check_size(width: int, height: int, bands: int, dtype: str, path: Path) -> None:
     """Refuse a size that no patch has, before memory is taken for it."""
-    if width * height * bands * np.dtype(dtype).itemsize > _MOST_PIXEL_BYTES:
+    if width * height * bands * np.dtype(dtype).itemsize > MAX_VALUE_BYTES:
         raise ShardError(
             f"{path} claims {bands} x {height} x {width} pixels (bands, rows, columns), more than any patch; fetch it again", path=str(path)
         )

@@ -48,7 +48,8 @@ def series_of_patches(shard: Shard, min_frames: int = 1) -> PatchSeries:
     """Sort the patches of a shard by place and date; no pixel is read yet.
 
     A place whose dates lie in different splits is left out, as it would leak, and so is one with too few dates. Labels of a
-    place are those of all its dates, its reference map is that of the first; a Sentinel-1 twin that two dates share comes once.
+    place are those of all its dates, its reference map is that of the first; a Sentinel-1 twin that two dates share comes once,
+    and dates are those of Sentinel-1 where a shard has nothing else.
     Shares of cloud and snow are not known to a shard and stay empty; that of no-data follows from the pixels as they are coded.
 
     Raises: ShardError if keys are not patch ids, other sensors are there, or no place is left.
@@ -69,15 +70,17 @@ def series_of_patches(shard: Shard, min_frames: int = 1) -> PatchSeries:
     for place_id, dates in sorted(places.items(), key=lambda item: item[0].encode()):
         dates.sort(key=lambda date: (date[0], date[2]["patch_id"]))
         splits = sorted({str(row["split"]) for _, _, row in dates})
-        if len(splits) > 1 or len(dates) < min_frames:
-            why = f"its dates lie in {', '.join(splits)}" if len(splits) > 1 else f"it has {len(dates)} dates, fewer than {min_frames}"
+        optical = [date for date in dates if date[2]["sensor"] == SENTINEL2.name]
+        radar = sorted({row["s1_key"] for _, _, row in dates if isinstance(row["s1_key"], str)}, key=lambda key: (_radar_start(key), key))
+        count = len(optical) if optical else len(radar)
+        if len(splits) > 1 or count < min_frames:
+            why = f"its dates lie in {', '.join(splits)}" if len(splits) > 1 else f"it has {count} dates, fewer than {min_frames}"
             left_out.append(LeftOut(key=place_id, reason=why))
             continue
-        radar = sorted({row["s1_key"] for _, _, row in dates if isinstance(row["s1_key"], str)}, key=lambda key: (_radar_start(key), key))
         map_key = next((row["reference_map_key"] for _, _, row in dates if isinstance(row["reference_map_key"], str)), None)
-        keys[place_id] = [row["patch_id"] for _, _, row in dates], radar, map_key
-        rows.append(_row(place_id, dates, radar, map_key))
-        frames += [_frame(place_id, "s2", number, date[0], date[1].scene) for number, date in enumerate(dates)]
+        keys[place_id] = [row["patch_id"] for _, _, row in optical], radar, map_key
+        rows.append(_row(place_id, dates, len(optical), len(radar), map_key))
+        frames += [_frame(place_id, "s2", number, date[0], date[1].scene) for number, date in enumerate(optical)]
         frames += [_frame(place_id, "s1", number, _radar_start(key), _radar_scene(key)) for number, key in enumerate(radar)]
     if not rows:
         first = f"; {left_out[0].key} first: {left_out[0].reason}" if left_out else ""
@@ -85,7 +88,10 @@ def series_of_patches(shard: Shard, min_frames: int = 1) -> PatchSeries:
     return PatchSeries(pd.DataFrame(rows), pd.DataFrame(frames), list(manifest.bands), left_out, keys)
 
 
-def _row(place_id: str, dates: Sequence[tuple[Any, PatchId, dict[str, Any]]], radar: Sequence[str], map_key: str | None) -> dict[str, Any]:
+def _row(
+    place_id: str, dates: Sequence[tuple[Any, PatchId, dict[str, Any]]], optical: int, radar: int, map_key: str | None
+) -> dict[str, Any]:
+    """Args: optical, radar: dates of each sensor."""
     patch, split = dates[0][1], dates[0][2]["split"]
     tile = Tile.from_name(patch.tile)
     x, y = corners(tile, np.array([patch.col]), np.array([patch.row]))
@@ -100,8 +106,8 @@ def _row(place_id: str, dates: Sequence[tuple[Any, PatchId, dict[str, Any]]], ra
         "country": None,
         "split": split,
         "labels": sorted({label for _, _, row in dates for label in row["labels"]}),
-        "s2_frames": len(dates),
-        "s1_frames": len(radar),
+        "s2_frames": optical,
+        "s1_frames": radar,
         "reference_map_key": None if map_key is None else reference_map_id(place_id),
     }
 

@@ -6,7 +6,7 @@ dates carries neither, but cannot follow what moves. So both are weighed up, and
 
 import numpy as np
 
-from rsdata.shards.video.transform import inner, product
+from rsdata.shards.video.transform import columns_at_once, inner, product
 
 # A weight of 1 as stored. Codes and weights are whole numbers whose sums float64 holds exactly, so every machine gets the
 # same bits, for one frame as for all.
@@ -110,8 +110,7 @@ def unmix(codes: np.ndarray, weights: np.ndarray, first: tuple[float, float], ot
     pixels = codes.reshape(len(codes), -1)
     out = np.empty((len(rows), pixels.shape[1]), np.float32)
     constant = (rows[:, :1] * first[1] + rows[:, 1:].sum(axis=1, keepdims=True) * others[1]) / SCALE
-    # A few pixels at a time: products so small stay in the cache, and no library spreads them over threads.
-    columns = max(64, 2**17 // rows.size)
+    columns = columns_at_once(rows.size)
     for start in range(0, pixels.shape[1], columns):
         part = pixels[:, start : start + columns].astype(np.float64)
         sums = (rows[:, 1:] @ part[1:]) * (others[0] / SCALE)

@@ -35,9 +35,14 @@ class Forward:
         return out
 
 
+def columns_at_once(multiplications: int) -> int:
+    """How many columns, each with so many multiplications, make a product that stays in the cache and on one thread."""
+    return max(64, _MULTIPLICATIONS // multiplications)
+
+
 def product(matrix: np.ndarray, columns: np.ndarray, out: np.ndarray, less: np.ndarray | None = None) -> None:
     """``matrix @ (columns - less)`` into ``out``, some columns at a time, on this thread alone; less (row, 1) has the matrix's type."""
-    at_once = max(64, _MULTIPLICATIONS // matrix.size)
+    at_once = columns_at_once(matrix.size)
     for first in range(0, columns.shape[1], at_once):
         part = columns[:, first : first + at_once]
         np.matmul(matrix, part if less is None else part - less, out=out[:, first : first + at_once])
@@ -45,7 +50,7 @@ def product(matrix: np.ndarray, columns: np.ndarray, out: np.ndarray, less: np.n
 
 def inner(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """``left @ right.T`` of a few long rows, some columns at a time, on this thread alone."""
-    at_once = max(64, _MULTIPLICATIONS // (len(left) * len(right)))
+    at_once = columns_at_once(len(left) * len(right))
     out = np.zeros((len(left), len(right)))
     for first in range(0, left.shape[1], at_once):
         out += left[:, first : first + at_once] @ right[:, first : first + at_once].T

@@ -15,10 +15,10 @@ import pandas as pd
 from torch import Tensor, nn
 
 from rsdata.errors import TrainingError
-from rsdata.foreign import open_parquet
+from rsdata.foreign import PARQUET_ERRORS, open_parquet
 from rsdata.recipe import Training
 from rsdata.records import BandInfo, Scores, ShardManifest
-from rsdata.sensors import REFERENCE_MAP, SENTINEL1
+from rsdata.records import keys_of as keys_in
 from rsdata.training.dataset import PatchDataset, ShardReader, TargetReader
 from rsdata.training.models import Answers
 
@@ -156,12 +156,7 @@ def keys_of(shard: ShardReader, patch_ids: Sequence[str], band: BandInfo) -> lis
     Raises: TrainingError if some patches do not have it.
     """
     rows = shard.index.set_index("patch_id", drop=False).loc[list(patch_ids)]
-    if band.sensor == REFERENCE_MAP.name:
-        keys = rows["reference_map_key"].tolist()
-    elif band.sensor == SENTINEL1.name:
-        keys = rows["s1_key"].where(rows["sensor"] != SENTINEL1.name, rows["patch_id"]).tolist()
-    else:
-        keys = rows["patch_id"].where(rows["sensor"] == band.sensor).tolist()
+    keys = keys_in(rows, band.sensor)
     lacking = [patch for patch, key in zip(patch_ids, keys, strict=True) if not isinstance(key, str)]
     if lacking:
         raise TrainingError(
@@ -169,7 +164,7 @@ def keys_of(shard: ShardReader, patch_ids: Sequence[str], band: BandInfo) -> lis
             band=band.name,
             patches=lacking,
         )
-    return keys
+    return [key for key in keys if key is not None]
 
 
 def read_rows(table: Path | None, columns: Sequence[str], why: str) -> pd.DataFrame:
@@ -189,9 +184,7 @@ def read_rows(table: Path | None, columns: Sequence[str], why: str) -> pd.DataFr
                 missing=missing,
             )
         return file.read(["patch_id", *columns]).replace_schema_metadata(None).to_pandas()
-    except (OSError, ValueError) as error:
-        if isinstance(error, TrainingError):
-            raise
+    except PARQUET_ERRORS as error:
         raise TrainingError(f"{table} cannot be read as Parquet: {error}; name a table with patch ids", path=str(table)) from error
 
 
