@@ -26,7 +26,7 @@ def write_audit_page(path: Path, audit: SplitAudit, where: pd.DataFrame, title: 
     data, merged = pack_squares(where, {name: colors[name] for name in splits}, marks(audit))
     page = render(
         "audit.html.j2",
-        ["map.js"],
+        ["map.js", "paper.js"],
         title=title,
         audit=audit,
         total=sum(audit.counts.values()),

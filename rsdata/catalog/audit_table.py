@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from rsdata.catalog.geoparquet import GEOMETRY, _crs, _from_wkb, _geometry_columns
 from rsdata.errors import CatalogError
-from rsdata.foreign import open_parquet
+from rsdata.foreign import PARQUET_ERRORS, open_parquet
 
 COLUMNS = ("patch_id", "split", "labels", "country", "season", "datetime", "epsg", "ul_x_m", "ul_y_m", "side_m", "col", "row")
 
@@ -28,7 +28,7 @@ def read_for_audit(path: Path) -> pd.DataFrame:
         table = file.read(columns=wanted).replace_schema_metadata(bare.schema.metadata)
     except FileNotFoundError as error:
         raise CatalogError(f"{path} does not exist; expected a Parquet table", path=str(path)) from error
-    except (pa.ArrowException, OSError) as error:
+    except PARQUET_ERRORS as error:
         reason = " ".join(str(error).split())
         raise CatalogError(f"{path} cannot be read as Parquet ({reason}); write it again or name another file", path=str(path)) from error
     if "patch_id" in wanted:

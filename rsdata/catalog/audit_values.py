@@ -56,8 +56,7 @@ def marks(audit: SplitAudit) -> list[Mark]:
 
 def _chart(title: str, lines: Mapping[str, Line], level: tuple[float, str] | None = None) -> plots.Chart:
     """Lines over distance in kilometres, whose axis shrinks what is far (log(1 + km)); values from below 0 to 1 at least."""
-    width, height, left, top, right, bottom = 440.0, 250.0, 46.0, 14.0, 18.0, 42.0
-    plot_width, plot_height = width - left - right, height - top - bottom
+    frame = plots.Frame.around(376.0, 194.0, left=46.0, top=14.0, right=18.0, bottom=42.0)
     points = [point for _, run in lines.values() for point in run]
     far_km = max([km for km, _ in points] + [1.0])
     low = min([value for _, value in points] + [0.0])
@@ -65,10 +64,10 @@ def _chart(title: str, lines: Mapping[str, Line], level: tuple[float, str] | Non
     low, high = steps[0], max(1.0, steps[-1])
 
     def x_of(km: float) -> float:
-        return float(np.log1p(km) / np.log1p(far_km)) * plot_width
+        return float(np.log1p(km) / np.log1p(far_km)) * frame.plot_width
 
     def y_of(value: float) -> float:
-        return plot_height - (value - low) / (high - low) * plot_height
+        return frame.plot_height - (value - low) / (high - low) * frame.plot_height
 
     curves = [
         plots.Curve(name, color, [" ".join(f"{x_of(km):.1f},{y_of(value):.1f}" for km, value in run)] if len(run) > 1 else [], [])
@@ -85,12 +84,7 @@ def _chart(title: str, lines: Mapping[str, Line], level: tuple[float, str] | Non
     )
     return plots.Chart(
         title=title,
-        width=width,
-        height=height,
-        left=left,
-        top=top,
-        plot_width=plot_width,
-        plot_height=plot_height,
+        frame=frame,
         curves=curves,
         x_ticks=x_ticks,
         y_ticks=[plots.Tick(y_of(step), f"{step:g}") for step in steps],

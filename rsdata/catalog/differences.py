@@ -12,8 +12,11 @@ import pandas as pd
 from rsdata.records import BuildDifferences, Manifest, PatchChanges
 
 _EXAMPLES = 10  # patches named of each kind of change
-_NUMBERS = ("nodata_fraction", "unlabeled_fraction", "cloud_fraction", "shadow_fraction", "snow_fraction", "s1_time_gap_h")
-_OTHERS = ("s2_product", "s1_product", "datetime", "country")
+_NO_REASON = "no stated reason"
+_COLUMNS = (
+    "s2_product", "s1_product", "datetime", "country", "contains_cloud_or_shadow", "contains_seasonal_snow",
+    "nodata_fraction", "unlabeled_fraction", "cloud_fraction", "shadow_fraction", "snow_fraction", "s1_time_gap_h",
+)  # fmt: skip
 
 
 def differences(
@@ -125,15 +128,15 @@ def _patches(a: pd.DataFrame, b: pd.DataFrame) -> list[PatchChanges]:
         changes.append(_change(f"were kept and are dropped for {reason}", ids))
     for reason, ids in _grouped(was["drop_reason"], ~kept_was & kept_now):
         changes.append(_change(f"were dropped for {reason} and are kept", ids))
+    reasons = was["drop_reason"].fillna(_NO_REASON) + " and are dropped for " + now["drop_reason"].fillna(_NO_REASON)
+    for change, ids in _grouped(reasons, ~kept_was & ~kept_now & _differ(was["drop_reason"], now["drop_reason"])):
+        changes.append(_change(f"were dropped for {change}", ids))
     moves = was["split"].fillna("none").astype(str) + " to " + now["split"].fillna("none").astype(str)
     for move, ids in _grouped(moves, kept_was & kept_now & _differ(was["split"], now["split"])):
         changes.append(_change(f"moved from {move}", ids))
     changes += _label_changes(was["labels"], now["labels"])
-    for column in _OTHERS:
+    for column in _COLUMNS:
         changes.append(_change(f"have another {column}", both[_differ(was[column], now[column]).to_numpy()]))
-    for column in _NUMBERS:
-        differ = ~((was[column] == now[column]) | (was[column].isna() & now[column].isna()))
-        changes.append(_change(f"have another {column}", both[differ.to_numpy()]))
     fractions = [dict(x) != dict(y) for x, y in zip(was["label_fractions"], now["label_fractions"], strict=True)]
     changes.append(_change("have other label_fractions", both[fractions]))
     return [change for change in changes if change.count]
@@ -156,7 +159,8 @@ def _differ(a: pd.Series, b: pd.Series) -> pd.Series:
 
 
 def _grouped(values: pd.Series, chosen: pd.Series) -> Iterable[tuple[str, pd.Index]]:
-    for name, rows in values[chosen].fillna("no stated reason").groupby(values[chosen].fillna("no stated reason")):
+    named = values[chosen].fillna(_NO_REASON)
+    for name, rows in named.groupby(named):
         yield str(name), rows.index
 
 

@@ -19,7 +19,7 @@ import shapely
 from pydantic import BaseModel, ValidationError
 
 from rsdata.errors import CatalogError
-from rsdata.foreign import load_json, open_parquet
+from rsdata.foreign import PARQUET_ERRORS, load_json, open_parquet
 from rsdata.records import PUBLISHED_COLUMNS, PatchId, PatchRow, Record, SplitInfo, arrow_schema, s1_patch_id, s1_scene_id
 
 GEOPARQUET_VERSION = "1.1.0"
@@ -297,7 +297,7 @@ def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         return table
     except FileNotFoundError as error:
         raise CatalogError(f"{path} does not exist; expected a Parquet table", path=str(path)) from error
-    except (pa.ArrowException, OSError) as error:
+    except PARQUET_ERRORS as error:
         reason = " ".join(str(error).split())
         raise CatalogError(f"{path} cannot be read as Parquet ({reason}); write it again or name another file", path=str(path)) from error
 

@@ -7,7 +7,7 @@ map with very many footprints becomes an image, so that a large dataset still ma
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeGuard
+from typing import Self, TypeGuard
 
 import geopandas as gpd
 import numpy as np
@@ -40,6 +40,22 @@ class Tick:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """Size of a drawing and of the plot in it, and where that begins; pixels of the drawing."""
+
+    width: float
+    height: float
+    left: float
+    top: float
+    plot_width: float
+    plot_height: float
+
+    @classmethod
+    def around(cls, plot_width: float, plot_height: float, left: float, top: float, right: float, bottom: float) -> Self:
+        return cls(plot_width + left + right, plot_height + top + bottom, left, top, plot_width, plot_height)
+
+
+@dataclass(frozen=True)
 class Layer:
     """All footprints of one group, as one SVG path."""
 
@@ -50,15 +66,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class MapPanel:
-    """One map of patches; lengths in pixels of its own drawing."""
+    """One map of patches."""
 
     title: str
-    width: float
-    height: float
-    left: float
-    top: float
-    plot_width: float
-    plot_height: float
+    frame: Frame
     layers: list[Layer]
     image: str | None  # instead of layers where there are too many footprints
     outlined: bool
@@ -80,15 +91,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """A small line chart over epochs; lengths in pixels of its own drawing."""
+    """A small line chart."""
 
     title: str
-    width: float
-    height: float
-    left: float
-    top: float
-    plot_width: float
-    plot_height: float
+    frame: Frame
     curves: list[Curve]
     x_ticks: list[Tick]
     y_ticks: list[Tick]
@@ -110,15 +116,10 @@ class BarPart:
 
 @dataclass(frozen=True)
 class BarChart:
-    """Stacked bars; lengths in pixels of its own drawing."""
+    """Stacked bars."""
 
     title: str
-    width: float
-    height: float
-    left: float
-    top: float
-    plot_width: float
-    plot_height: float
+    frame: Frame
     parts: list[BarPart]
     x_ticks: list[Tick]
     y_ticks: list[Tick]
@@ -196,12 +197,7 @@ def _panel(tiles: list[str], places: gpd.GeoDataFrame, colors: Mapping[str, str]
     bar_km = _round_below(span_km / 3.5)
     return MapPanel(
         title=f"{'Tile' if len(tiles) == 1 else 'Tiles'} {few(tiles)}",
-        width=width + _MARGIN_PX["left"] + _MARGIN_PX["right"],
-        height=height + _MARGIN_PX["top"] + _MARGIN_PX["bottom"],
-        left=_MARGIN_PX["left"],
-        top=_MARGIN_PX["top"],
-        plot_width=width,
-        plot_height=height,
+        frame=Frame.around(width, height, **_MARGIN_PX),
         layers=[Layer(name, colors[name], _svg_path(rings)) for name, rings in outlines.items() if rings] if as_outlines else [],
         image=None if as_outlines else _painted(outlines, colors, width, height),
         outlined=patch_px >= _SEEN_FROM_PX,
@@ -265,8 +261,7 @@ def epoch_chart(
         least: lowest value the axis shows at most; most: highest value it shows at least.
         level: a value to compare with, and its name.
     """
-    width, height, left, top, right, bottom = 440.0, 230.0, 46.0, 14.0, 16.0, 42.0
-    plot_width, plot_height = width - left - right, height - top - bottom
+    frame = Frame.around(378.0, 174.0, left=46.0, top=14.0, right=16.0, bottom=42.0)
     known = [value for _, values in lines.values() for value in values if _finite(value)]
     known += [value for value in (least, most) if value is not None]
     known += [level[0]] if level and _finite(level[0]) else []
@@ -276,10 +271,10 @@ def epoch_chart(
     first, last = (epochs[0], epochs[-1]) if epochs else (1, 1)
 
     def x_of(epoch: float) -> float:
-        return plot_width / 2 if last == first else (epoch - first) / (last - first) * plot_width
+        return frame.plot_width / 2 if last == first else (epoch - first) / (last - first) * frame.plot_width
 
     def y_of(value: float) -> float:
-        return plot_height - (value - low) / (high - low) * plot_height
+        return frame.plot_height - (value - low) / (high - low) * frame.plot_height
 
     curves = []
     for name, (color, values) in lines.items():
@@ -299,12 +294,7 @@ def epoch_chart(
     ]
     return Chart(
         title=title,
-        width=width,
-        height=height,
-        left=left,
-        top=top,
-        plot_width=plot_width,
-        plot_height=plot_height,
+        frame=frame,
         curves=curves,
         x_ticks=[Tick(x_of(epoch), str(epoch)) for epoch in at],
         y_ticks=[Tick(y_of(step), f"{step:g}") for step in steps],
@@ -343,35 +333,29 @@ def stacked_bars(title: str, bars: Sequence[tuple[str, Mapping[str, int]]], colo
         bars: what is written below each bar, and its counts by group.
         colors: group to #rrggbb, the lowest part first.
     """
-    width, height, left, top, right, bottom = 900.0, 220.0, 54.0, 12.0, 12.0, 36.0
-    plot_width, plot_height = width - left - right, height - top - bottom
+    frame = Frame.around(834.0, 172.0, left=54.0, top=12.0, right=12.0, bottom=36.0)
     most = max([sum(counts.values()) for _, counts in bars] + [1])
     steps = ticks(0, most, 4, outward=True)
-    slot = plot_width / max(len(bars), 1)
+    slot = frame.plot_width / max(len(bars), 1)
     bar_width = min(slot * 0.8, 60.0)
     parts, said = [], []
     for index, (label, counts) in enumerate(bars):
         base = 0
         for group, color in colors.items():
             if count := counts.get(group, 0):
-                y = plot_height * (1 - (base + count) / steps[-1])
-                part = (slot * (index + 0.5) - bar_width / 2, y, bar_width, plot_height * count / steps[-1])
+                y = frame.plot_height * (1 - (base + count) / steps[-1])
+                part = (slot * (index + 0.5) - bar_width / 2, y, bar_width, frame.plot_height * count / steps[-1])
                 parts.append(BarPart(*part, color, f"{label}, {group}: {count:,}"))
                 base += count
         if base:
             said.append(f"{label} {base:,}")
-    every = max(1, math.ceil(len(bars) * 58 / plot_width))
+    every = max(1, math.ceil(len(bars) * 58 / frame.plot_width))
     return BarChart(
         title=title,
-        width=width,
-        height=height,
-        left=left,
-        top=top,
-        plot_width=plot_width,
-        plot_height=plot_height,
+        frame=frame,
         parts=parts,
         x_ticks=[Tick(slot * (index + 0.5), label) for index, (label, _) in enumerate(bars) if index % every == 0],
-        y_ticks=[Tick(plot_height * (1 - step / steps[-1]), f"{step:,g}") for step in steps],
+        y_ticks=[Tick(frame.plot_height * (1 - step / steps[-1]), f"{step:,g}") for step in steps],
         keys=[(group, color) for group, color in colors.items() if any(counts.get(group) for _, counts in bars)],
         summary=f"{title}: {'; '.join(said) or 'none'}.",
     )

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from rsdata.catalog.geoparquet import ROWS_PER_GROUP, check_schema, open_writer, rows_as_arrow
 from rsdata.errors import CatalogError
-from rsdata.foreign import open_parquet
+from rsdata.foreign import PARQUET_ERRORS, open_parquet
 from rsdata.records import Record, arrow_schema
 
 
@@ -80,6 +80,6 @@ def read_portions(path: Path, model: type[Record]) -> Iterator[pa.Table]:
                 yield table.read_row_group(group, columns=arrow_schema(model).names)
     except FileNotFoundError as error:
         raise CatalogError(f"{path} does not exist; expected a Parquet table", path=str(path)) from error
-    except (pa.ArrowException, OSError) as error:
+    except PARQUET_ERRORS as error:
         reason = " ".join(str(error).split())
         raise CatalogError(f"{path} cannot be read as Parquet ({reason}); write it again", path=str(path)) from error

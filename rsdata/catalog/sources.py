@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 from rsdata.recipe import Recipe
 from rsdata.records import Manifest
+from rsdata.sensors import SENSORS
 
 COPERNICUS_TERMS = "https://sentinels.copernicus.eu/documents/247904/690755/Sentinel_Data_Legal_Notice"
 _ESA = "European Union, ESA (Copernicus)"
@@ -28,7 +30,6 @@ class DataSource:
     licence: str
     licence_url: str | None
     attribution: str  # as the provider asks for it
-    citation: str | None = None
 
 
 def edition_of(names: Iterable[str]) -> str | None:
@@ -72,6 +73,20 @@ def attributions(recipe: Recipe, sources: Iterable[DataSource]) -> list[str]:
     """What must be said, as sentences: of each source, and what the recipe adds."""
     said = [*(source.attribution for source in sources), *recipe.attribution]
     return list(dict.fromkeys(f"{each.strip().rstrip('.')}." for each in said if each.strip()))
+
+
+def licence_said(recipe: Recipe) -> str:
+    """One sentence on the licence of a dataset."""
+    return f"Licence of this dataset: {' '.join(recipe.licence.split()) or 'not stated in its recipe; the terms of its sources hold'}."
+
+
+def attribution_text(recipe: Recipe, patches: pd.DataFrame, dataset: Manifest) -> str:
+    """Licence and attributions as a text of their own, a line each, for forms that have no place for them.
+
+    Args: patches: the kept rows of the patch table.
+    """
+    said = attributions(recipe, data_sources(recipe, patches, dataset))
+    return "\n".join([" ".join((recipe.title or recipe.name).split()), licence_said(recipe), *said]) + "\n"
 
 
 def _years(times: pd.Series) -> str:
@@ -136,14 +151,30 @@ _KOEPPEN = DataSource(
 
 
 def spdx(licence: str) -> str | None:
-    """A licence as catalogues name it, if what the recipe says is such a name, as CC-BY-4.0 is."""
-    return licence if re.fullmatch(r"[\w.+-]+", licence, re.ASCII) else None
+    """A licence as SPDX's list writes it, if what the recipe says is one name of that list, as cc-by-4.0 is.
+
+    None for any other words, and for expressions such as "MIT OR Apache-2.0", which the schema of STAC 1.1 has no place for.
+    """
+    if not re.fullmatch(r"[\w.+-]+", licence, re.ASCII) or licence.lower().startswith("licenseref-"):
+        return None
+    try:
+        return canonicalize_license_expression(licence)
+    except InvalidLicenseExpression:
+        return None
 
 
-def summary_of(recipe: Recipe, patches: pd.DataFrame) -> str:
-    """One sentence on what a dataset holds."""
+def titles_of(sensors: Iterable[str]) -> list[str]:
+    """Names of sensors as people say them, in the order of their numbers."""
+    return sorted(SENSORS[name].title for name in sensors)
+
+
+def summary_of(recipe: Recipe, patches: pd.DataFrame, sensors: Iterable[str]) -> str:
+    """One sentence on what a dataset holds.
+
+    Args: patches: the kept rows of the patch table; sensors: those whose pixels it holds.
+    """
     counts: dict[str, Any] = {str(name): int(count) for name, count in patches["split"].value_counts().items()}
     said = ", ".join(f"{counts[name]:,} {name}" for name in ("train", "validation", "test") if name in counts)
-    imagery = "Sentinel-1 and Sentinel-2" if patches["s1_product"].notna().any() else "Sentinel-2"
+    imagery = " and ".join(titles_of(sensors))
     made = " made from synthetic scenes" if recipe.synthetic is not None else ""
     return f"{len(patches):,} {imagery} patches of 1200 m with land cover labels{made} ({said or 'no splits'})."

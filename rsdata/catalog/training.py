@@ -12,7 +12,6 @@ _SECOND_COLOR = "#56b4e9"
 def training_page(
     training: TrainingReport,
     results: Sequence[TrainingReport],
-    class_colors: Mapping[str, str],
     in_train: Mapping[str, int],
     split_colors: Mapping[str, str],
 ) -> dict[str, Any]:
@@ -21,7 +20,6 @@ def training_page(
     Args:
         training: the recipe's model.
         results: all models of its task on its shard, itself among them; itself alone if empty.
-        class_colors: class to #rrggbb.
         in_train: class to the patches of the train split that show it.
         split_colors: split to #rrggbb.
     """
@@ -47,7 +45,7 @@ def training_page(
             }
             for log in run.epochs
         ],
-        "classes": _class_rows(run.test, class_colors, in_train),
+        "classes": _class_rows(run.test, in_train),
         "kind": run.test.task if run.test is not None else None,
     }
 
@@ -87,7 +85,7 @@ def _charts(training: TrainingReport, names: Sequence[str], colors: Mapping[str,
     return charts
 
 
-def _class_rows(test: Scores | None, colors: Mapping[str, str], in_train: Mapping[str, int]) -> list[dict[str, Any]]:
+def _class_rows(test: Scores | None, in_train: Mapping[str, int]) -> list[dict[str, Any]]:
     """Test scores per class, the most frequent first; the frequency is also the average precision of a constant score."""
     counted: list[tuple[str, int, int, float | None, float | None]]
     if isinstance(test, MultilabelScores):
@@ -99,7 +97,6 @@ def _class_rows(test: Scores | None, colors: Mapping[str, str], in_train: Mappin
     rows = [
         {
             "name": name,
-            "color": colors.get(name, "#8c8c8c"),
             "train": int(in_train.get(name, 0)),
             "positives": count,
             "frequency": count / of if of else 0.0,

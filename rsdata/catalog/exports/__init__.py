@@ -7,6 +7,7 @@ from rsdata.catalog.exports.croissant import Croissant
 from rsdata.catalog.exports.huggingface import HuggingFace
 from rsdata.catalog.exports.source import Advance, Export, Read, Source
 from rsdata.catalog.exports.stac import Stac
+from rsdata.catalog.exports.taco import Taco
 from rsdata.catalog.exports.unpacking import unpack
 from rsdata.catalog.exports.webdataset import WebDataset
 
@@ -16,6 +17,7 @@ EXPORTS: dict[str, Export] = {
     "croissant": Croissant(),
     "huggingface": HuggingFace(),
     "stac": Stac(),
+    "taco": Taco(),
     "webdataset": WebDataset(),
 }
 

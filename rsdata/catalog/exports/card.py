@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 import yaml
 
+from rsdata.catalog.audit_sentences import audit_sentences
 from rsdata.catalog.exports.croissant import citation
 from rsdata.catalog.exports.source import Advance, Source
 from rsdata.catalog.exports.stac import main_files
-from rsdata.catalog.sources import attributions, data_sources, spdx, summary_of
-from rsdata.records import SPLITS, SplitAudit
-from rsdata.sensors import SENSORS
+from rsdata.catalog.sources import attributions, data_sources, licence_said, spdx, summary_of, titles_of
+from rsdata.records import SPLITS
+from rsdata.sensors import SENSORS, SENTINEL1
 
 CARD_FILE = "card.md"
 # Licences that Hugging Face knows by these names; any other is "other" with its own name beside it.
@@ -28,6 +30,7 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 _SOFTWARE_SHOWN = ("rsdata", "python", "gdal", "numpy", "rasterio")
 _MARKED = re.compile(r"([\\`*_\[\]|~$])")  # marks anywhere
 _MARKED_FIRST = re.compile(r"^(\d*)([-+#=]|[.)](?=\s|$))")  # marks at the beginning of a line: lists, headings, rules
+_LINKED = re.compile(r"(https?|ftp|www|mailto)(?=[:.])", re.IGNORECASE)  # Source: GitHub Flavored Markdown, autolinks (extension)
 # What is known of each kind of labels. Source of the CORINE figures: CLC2018 technical guidelines of the EEA.
 _LABEL_NOISE = {
     "corine": (
@@ -69,22 +72,21 @@ def card(source: Source, front_matter: Mapping[str, Any] | None = None) -> str:
     return _template().render(
         front_matter=yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=10_000),
         title=source.title,
-        summary=summary_of(recipe, patches),
+        summary=summary_of(recipe, patches, source.sensors),
         attributions=attributions(recipe, sources),
         files=main_files(source),
         shards=[folder.relative_to(source.root).as_posix() for folder in source.shard_folders],
         format=source.manifest.format,
         sensors=_sensors(source),
         split_method=_split_method(source),
-        leaks=dataset.split.leaks if dataset.split is not None else None,
         counts=counts,
         kept=len(patches),
-        audit=_audit(source.audit) if source.audit is not None else [],
-        label_source=f"Source `{recipe.labels.source}`, nomenclature `{recipe.labels.nomenclature}`. Patches per class:".replace("`", ""),
+        audit=audit_sentences(source.audit) if source.audit is not None else [],
+        label_source=f"Source {recipe.labels.source}, nomenclature {recipe.labels.nomenclature}. Patches per class:",
         classes=_class_counts(source, list(counts)),
         label_noise=_label_noise(source),
         sources=sources,
-        licence=recipe.licence,
+        licence=licence_said(recipe),
         versions=_versions(source),
         patches=dataset.counts.get("patches", len(patches)),
         scenes=dataset.counts.get("scenes", 0),
@@ -96,10 +98,14 @@ def card(source: Source, front_matter: Mapping[str, Any] | None = None) -> str:
 
 
 def markdown(text: object) -> str:
-    """Text that reads as itself in Markdown: no markup, no HTML, no link, no new line, no end of a table's cell."""
+    """Text that reads as itself in Markdown: no markup, no HTML, no link, no new line, no end of a table's cell.
+
+    GitHub links addresses that stand in plain text. Those of pages it finds before it reads character references, those of mail
+    after, so these are parted by an empty comment as well.
+    """
     plain = " ".join(str(text).split())
     plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    plain = re.sub(r"\b(https?|ftp|www|mailto)(?=[:.])", lambda found: f"{found[0][0]}&#{ord(found[0][1])};{found[0][2:]}", plain)
+    plain = _LINKED.sub(lambda found: f"{found[0][0]}&#{ord(found[0][1])};{found[0][2:]}", plain).replace("@", "&#64;<!-- -->")
     return _MARKED_FIRST.sub(r"\1\\\2", _MARKED.sub(r"\\\1", plain))
 
 
@@ -130,7 +136,7 @@ def _front_matter(source: Source) -> dict[str, Any]:
         head["task_categories"] = ["image-classification", "image-segmentation", "image-to-text", "visual-question-answering"]
     else:
         head["task_categories"] = ["image-classification", "image-segmentation"]
-    imagery = ["sentinel-2", *(["sentinel-1"] if source.index["s1_key"].notna().any() else [])]
+    imagery = [title.lower() for title in reversed(titles_of(source.sensors))]
     head["size_categories"] = [next((name for most, name in _SIZES if len(source.patches) < most), "n>10M")]
     head["tags"] = ["remote-sensing", "earth-observation", "land-cover", *imagery]
     return head
@@ -151,19 +157,6 @@ def _split_method(source: Source) -> str:
         return f"Divided by the strategy {source.recipe.split.strategy}."
     options = ", ".join(f"{name} {value}" for name, value in info.options.items() if value is not None)
     return " ".join([f"Divided by the strategy {info.strategy}{f' ({options})' if options else ''}, seed {info.seed}.", *info.notes])
-
-
-def _audit(audit: SplitAudit) -> list[str]:
-    lines = []
-    for pair in audit.pairs:
-        if pair.min_gap_m is None:
-            continue
-        touching = pair.touching_a + pair.touching_b
-        near = f"{touching:,} patches touch the other split" if touching else f"the nearest two lie {pair.min_gap_m:,.0f} m apart"
-        lines.append(f"{pair.a} and {pair.b}: {near}; {pair.shared_places:,} places lie in both.")
-    if audit.largest_ratio is not None:
-        lines.append(f"The share of {audit.largest_ratio_class} differs most between splits, {audit.largest_ratio:.2f} times.")
-    return lines
 
 
 def _class_counts(source: Source, splits: list[str]) -> list[dict[str, Any]]:
@@ -212,11 +205,35 @@ def _limits(source: Source) -> list[str]:
         "scores may differ.",
         f"{cloudy:,} kept patches contain cloud or cloud shadow and {snowy:,} snow, as the scene classification has it.",
     ]
-    gaps = patches["s1_time_gap_h"].dropna().abs()
+    if source.sensors == (SENTINEL1.name,):
+        return [lines[0], *_limits_of_radar(source), *_limits_of_texts(source)]
+    gaps = patches["s1_time_gap_h"].dropna().abs() if SENTINEL1.name in source.sensors else patches["s1_time_gap_h"].iloc[:0]
     if len(gaps):
         lines.append(f"Sentinel-1 and Sentinel-2 of a patch were taken up to {gaps.max():.1f} hours apart.")
     if not len(gaps) or len(gaps) < len(patches):
         lines.append(f"{len(patches) - len(gaps):,} patches have no Sentinel-1.")
-    if source.texts is not None and source.recipe.captions.engine == "llm":
-        lines.append("Captions were written by a language model and checked against the facts; wording may be odd where facts are right.")
+    return [*lines, *_limits_of_texts(source)]
+
+
+def _limits_of_radar(source: Source) -> list[str]:
+    """Of a dataset of Sentinel-1 alone, whose patches were cut and judged by Sentinel-2."""
+    lines = [
+        "It holds no pixel of Sentinel-2, whose scenes say where patches lie and which are kept; ids, dates and shares of cloud and "
+        "snow in the tables are of those scenes.",
+    ]
+    gaps = source.patches["s1_time_gap_h"].abs()
+    lines.append(f"Sentinel-1 was taken up to {gaps.max():.1f} hours from the date in the patch table; `s1_product` names its scene.")
+    of_key = source.patches["split"].groupby(np.array(source.keys[SENTINEL1.name], object))
+    if repeated := len(source.patches) - of_key.ngroups:
+        verb = "patch repeats" if repeated == 1 else "patches repeat"
+        lines.append(f"{repeated:,} {verb} the Sentinel-1 pixels of another, as two dates of Sentinel-2 shared one scene.")
+    if across := int((of_key.nunique() > 1).sum()):
+        verb = "picture lies" if across == 1 else "pictures lie"
+        lines.append(f"{across:,} Sentinel-1 {verb} in several splits, so scores there flatter a model.")
     return lines
+
+
+def _limits_of_texts(source: Source) -> list[str]:
+    if source.texts is None or source.recipe.captions.engine != "llm":
+        return []
+    return ["Captions were written by a language model and checked against the facts; wording may be odd where facts are right."]

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from rsdata.catalog.exports.source import Advance, Source
 from rsdata.catalog.exports.stac import media_type_of
-from rsdata.catalog.sources import attributions, data_sources, summary_of
+from rsdata.catalog.sources import attributions, data_sources, summary_of, titles_of
 from rsdata.errors import CatalogError
 from rsdata.records import SPLITS, Artifact, PatchRow, Record, TextRow, arrow_schema
 
@@ -88,13 +88,13 @@ def croissant(source: Source, files: list[Artifact], prefix: str) -> dict[str, A
         "@type": "sc:Dataset",
         "name": source.name,
         "alternateName": source.title,
-        "description": summary_of(recipe, source.patches),
+        "description": summary_of(recipe, source.patches, source.sensors),
         "conformsTo": CROISSANT_VERSION,
         "version": f"1.0.0+{source.dataset.recipe_sha256[:12]}",
         "license": licences or ["not stated"],
         "creditText": " ".join(attributions(recipe, sources)),
         "citeAs": citation(source),
-        "keywords": ["Sentinel-1", "Sentinel-2", "land cover", "remote sensing"],
+        "keywords": [*titles_of(source.sensors), "land cover", "remote sensing"],
         "isLiveDataset": False,
         "distribution": [_file_object(file, prefix) for file in files],
         "recordSet": [

@@ -9,7 +9,7 @@ import numpy as np
 
 from rsdata.catalog.exports.source import Source
 from rsdata.records import ShardManifest
-from rsdata.sensors import REFERENCE_MAP, SENTINEL1
+from rsdata.sensors import SENTINEL1
 
 
 @dataclass(frozen=True)
@@ -59,19 +59,19 @@ def stacks_of(manifest: ShardManifest) -> list[Stack]:
 def samples_of(source: Source) -> dict[str, list[Sample]]:
     """Patches by split, ``all`` where there is none, in an order by chance that is always the same: neighbours look alike.
 
-    A row has the patch's place, time, classes by name and by number, and its Sentinel-1 twin.
+    A row has the patch's place, when its pixels were taken, classes by name and by number, and its Sentinel-1 twin.
     """
     numbers = {each.name: number for number, each in enumerate(source.manifest.labels)}
     columns = ["patch_id", "split", "labels", "country", "season", "datetime", "epsg", "ul_x_m", "ul_y_m"]
     found: dict[str, list[Sample]] = {}
-    keys = source.index[["sensor", "s1_key", "reference_map_key"]].itertuples(index=False)
-    for values, (sensor, s1_key, map_key) in zip(source.patches[columns].itertuples(index=False), keys, strict=True):
+    patches = source.patches[columns].assign(datetime=source.acquired)
+    for values, *keys in zip(patches.itertuples(index=False), *source.keys.values(), strict=True):
         row = dict(zip(columns, values, strict=True))
-        row |= {"classes": [numbers[name] for name in row["labels"]], "s1_name": s1_key, "datetime": row["datetime"].to_pydatetime()}
+        of = dict(zip(source.keys, keys, strict=True))
+        row |= {"classes": [numbers[name] for name in row["labels"]], "s1_name": of.get(SENTINEL1.name)}
+        row |= {"datetime": row["datetime"].to_pydatetime()}
         row |= {name: int(row[name]) for name in ("epsg", "ul_x_m", "ul_y_m")}
-        found.setdefault(row["split"] or "all", []).append(
-            Sample(row, {sensor: row["patch_id"], SENTINEL1.name: s1_key, REFERENCE_MAP.name: map_key})
-        )
+        found.setdefault(row["split"] or "all", []).append(Sample(row, of))
     return {split: sorted(each, key=lambda sample: hashlib.sha256(sample.id.encode()).digest()) for split, each in sorted(found.items())}
 
 

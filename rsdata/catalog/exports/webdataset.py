@@ -14,6 +14,7 @@ from rsdata.catalog.exports.archive import ending, member_head, padding
 from rsdata.catalog.exports.side_by_side import side_by_side
 from rsdata.catalog.exports.source import Advance, Source
 from rsdata.catalog.exports.stacks import Sample, pixels_of, samples_of, stacks_of
+from rsdata.catalog.sources import attributions, data_sources
 
 SAMPLES_PER_TAR = 500  # about 150 MB of Sentinel-1 and Sentinel-2
 DATASET_FILE = "dataset.json"
@@ -54,7 +55,7 @@ class WebDataset:
             "name": source.name,
             "title": source.title,
             "licence": source.recipe.licence,
-            "attribution": list(source.recipe.attribution),
+            "attribution": attributions(source.recipe, data_sources(source.recipe, source.patches, source.dataset)),
             "arrays": {stack.name: {"bands": stack.bands, "dtype": stack.dtype, "shape": ["band", *stack.shape]} for stack in stacks},
             "bands": [band.model_dump(mode="json", exclude={"shape", "sizes_vary"}) for band in source.manifest.bands],
             "classes": [each.model_dump(mode="json") for each in source.manifest.labels],

@@ -23,6 +23,7 @@ class ShardFacts:
     read_patches: int = 0  # read to measure the speed; 0 if it was not measured
     read_bytes: int = 0  # of their arrays
     read_seconds: float = 0.0
+    sensors: tuple[str, ...] = ()  # whose pixels it holds; none if not known
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,7 @@ def provenance(manifest: Manifest | None, more: Mapping[str, str]) -> dict[str, 
         return {"facts": dict(more), "inputs": [], "inputs_left_out": 0, "outputs": [], "outputs_left_out": 0}
     facts = {
         "Recipe": f"{manifest.name}, SHA-256 {manifest.recipe_sha256}",
-        "Made with": ", ".join(
-            ["rsdata " + manifest.rsdata_version, *(f"{name} {version}" for name, version in manifest.software.items())]
-        ),
+        "Made with": ", ".join(f"{name} {version}" for name, version in ({"rsdata": manifest.rsdata_version} | manifest.software).items()),
     }
     if manifest.split is not None:
         options = ", ".join(f"{name} {value}" for name, value in manifest.split.options.items())

@@ -1,7 +1,7 @@
 """The report's gallery: which patches are shown, and each of them as pictures with their key."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,11 @@ class Sample:
     """One patch as pictures; all of them cover the same ground."""
 
     patch_id: str
-    rgb: np.ndarray  # (y, x, 3) uint8, stretched for display
+    rgb: np.ndarray | None  # (y, x, 3) uint8, stretched for display; None without Sentinel-2
     s1: np.ndarray | None  # (y, x) or (y, x, 3) uint8, backscatter
     reference_map: np.ndarray  # (y, x) uint16 codes
     false_color: np.ndarray | None = None  # (y, x, 3) uint8, infrared shown as red
+    polarizations: Mapping[str, np.ndarray] = field(default_factory=dict)  # band to (y, x) uint8, where there is room for each alone
 
 
 def choose_samples(patches: pd.DataFrame, per_split: int) -> list[str]:
@@ -86,9 +87,10 @@ def cards(
                 "split": group_of[sample.patch_id],
                 "labels": list(patch["labels"]),
                 "caption": captions.get(sample.patch_id),
-                "rgb": pictures.jpeg(pictures.thinned(sample.rgb)),
-                "false_color": None if sample.false_color is None else pictures.jpeg(pictures.thinned(sample.false_color)),
-                "s1": None if sample.s1 is None else pictures.jpeg(pictures.thinned(sample.s1)),
+                "rgb": _picture(sample.rgb),
+                "false_color": _picture(sample.false_color),
+                "s1": _picture(sample.s1),
+                "polarizations": {band: _picture(pixels) for band, pixels in sample.polarizations.items()},
                 "map": pictures.code_png(pictures.thinned(sample.reference_map), colors),
                 "codes": [
                     {"code": code, "name": code_names.get(code) or _code_name(code), "color": colors[code], "share": share}
@@ -97,6 +99,10 @@ def cards(
             }
         )
     return made
+
+
+def _picture(pixels: np.ndarray | None) -> str | None:
+    return None if pixels is None else pictures.jpeg(pictures.thinned(pixels))
 
 
 def filter_choices(shown: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -114,12 +120,15 @@ def _check(sample: Sample, known: pd.Index) -> None:
         raise CatalogError(
             f"the sample {sample.patch_id} is not in the patch table; show patches of this dataset", patch_id=sample.patch_id
         )
-    _check_image(sample.patch_id, "rgb", sample.rgb, "uint8", (3,))
+    if sample.rgb is not None:
+        _check_image(sample.patch_id, "rgb", sample.rgb, "uint8", (3,))
     _check_image(sample.patch_id, "reference map", sample.reference_map, "uint16", (2,))
     if sample.s1 is not None:
         _check_image(sample.patch_id, "Sentinel-1 image", sample.s1, "uint8", (2, 3))
     if sample.false_color is not None:
         _check_image(sample.patch_id, "false-colour image", sample.false_color, "uint8", (3,))
+    for band, pixels in sample.polarizations.items():
+        _check_image(sample.patch_id, f"{band} image", pixels, "uint8", (2,))
 
 
 def _check_image(patch_id: str, name: str, pixels: np.ndarray, dtype: str, dimensions: tuple[int, ...]) -> None:

@@ -22,6 +22,7 @@ from rsdata.catalog.series import SeriesSummary, series_page
 from rsdata.catalog.training import training_page
 from rsdata.grid import PATCH_SIDE_M
 from rsdata.records import SEASONS, SPLITS, Failure, LabelClass, Manifest, SplitAudit, TextReport, TrainingReport
+from rsdata.sensors import SENTINEL1, SENTINEL2
 
 MAX_ROWS = 60  # of a table that grows with the dataset; the rest is summed up
 _DROPPED, _NO_SPLIT = "dropped", "no split"
@@ -99,7 +100,7 @@ def write_report(
     coregistration = manifest.coregistration if manifest is not None else ()
     page = render(
         "report.html.j2",
-        ["map.js", "report.js"],
+        ["map.js", "report.js", "paper.js"],
         title=title or "Dataset",
         attribution=attribution,
         patch_km=PATCH_SIDE_M / 1000,
@@ -126,6 +127,9 @@ def write_report(
         labels_per_patch=classes.labels_per_patch(kept),
         unlabeled=float(kept["unlabeled_fraction"].mean()) if len(kept) else None,
         cards=cards,
+        views={"s2": any(card["rgb"] for card in cards), "s1": any(card["s1"] for card in cards)},
+        without=_without(shards, patches),
+        radar_repeats=int(kept.duplicated(["s1_product", "tile_id", "col", "row"]).sum()),
         choices=gallery.filter_choices(cards),
         card_colors=group_colors,
         samples_left_out=len(samples) - len(shown),
@@ -148,11 +152,18 @@ def write_report(
         shards=building.shard_rows(shards),
         times=times,
         training=training,
-        trained=_trained(training, results, keys, kept) if training is not None else None,
+        trained=_trained(training, results, kept) if training is not None else None,
         made=building.provenance(manifest, provenance or {}),
         recipe_text=recipe_text,
     )
     path.write_text(page, encoding="utf-8")
+
+
+def _without(shards: Sequence[building.ShardFacts], patches: pd.DataFrame) -> str | None:
+    """The sensor whose scenes had a part in the dataset and whose pixels are in none of its shards."""
+    held = {sensor for each in shards for sensor in each.sensors}
+    had = {SENTINEL2.name} | ({SENTINEL1.name} if patches["s1_product"].notna().any() else set())
+    return next(iter(sorted(had - held)), None) if held else None
 
 
 def _legend(colors: Mapping[str, str], sizes: pd.Series) -> list[dict[str, Any]]:
@@ -165,8 +176,6 @@ def _legend(colors: Mapping[str, str], sizes: pd.Series) -> list[dict[str, Any]]
     ]
 
 
-def _trained(
-    training: TrainingReport, results: Sequence[TrainingReport], keys: Mapping[str, Mapping[str, Any]], kept: pd.DataFrame
-) -> dict[str, Any]:
+def _trained(training: TrainingReport, results: Sequence[TrainingReport], kept: pd.DataFrame) -> dict[str, Any]:
     in_train = kept.loc[kept["split"] == "train", "labels"].explode().value_counts().to_dict()
-    return training_page(training, results, {name: key["color"] for name, key in keys.items()}, in_train, SPLIT_COLORS)
+    return training_page(training, results, in_train, SPLIT_COLORS)

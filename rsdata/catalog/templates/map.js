@@ -162,6 +162,7 @@
     if (!mark) for (const block of blocks) {
       if (mx < block.left - 3 * maxSide || mx > block.left + data.block + 3 * maxSide || my < block.bottom - 3 * maxSide || my > block.bottom + data.block + 3 * maxSide) continue;
       for (let i = block.from; i < block.to; i++) {
+        if (!shown[split[i]]) continue;
         const half = (data.sides[side[i]] * stretch(my)) / 2;
         if (Math.abs(block.left + x[i] * data.step - mx) <= half && Math.abs(block.bottom + y[i] * data.step - my) <= half) here.add(data.splits[split[i]].name);
       }
@@ -170,19 +171,30 @@
   }
 
   const pointers = new Map();
-  canvas.addEventListener("wheel", (event) => { event.preventDefault(); zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0016)), event.offsetX, event.offsetY); }, { passive: false });
-  canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); pointers.set(event.pointerId, [event.offsetX, event.offsetY]); });
+  let held = view; // before the fingers that now touch the map
+  canvas.addEventListener("wheel", (event) => { // most wheels that turn here scroll past; a touchpad's pinch comes as a wheel with Ctrl
+    if (!event.ctrlKey && !event.metaKey && document.activeElement !== canvas) {
+      readout.textContent = "To zoom with the wheel, click the map first or hold Ctrl or ⌘."; return;
+    }
+    event.preventDefault();
+    const turned = event.deltaY * (event.deltaMode ? 0.05 : event.ctrlKey ? 0.01 : 0.0016);
+    zoom(Math.exp(-Math.max(-1, Math.min(1, turned))), event.offsetX, event.offsetY);
+  }, { passive: false });
+  canvas.addEventListener("pointerdown", (event) => { if (!pointers.size) held = view; canvas.setPointerCapture(event.pointerId); pointers.set(event.pointerId, [event.offsetX, event.offsetY]); });
   canvas.addEventListener("pointermove", (event) => {
     const before = pointers.get(event.pointerId), now = [event.offsetX, event.offsetY];
     if (!before) { tell(...now); return; }
     if (pointers.size === 1) move(now[0] - before[0], now[1] - before[1]);
-    else {
+    else { // the page scrolls by one finger, so two move the map as well as zoom it
       const other = [...pointers].find(([id]) => id !== event.pointerId)[1];
-      zoom(Math.hypot(now[0] - other[0], now[1] - other[1]) / Math.max(1, Math.hypot(before[0] - other[0], before[1] - other[1])), other[0], other[1]);
+      move((now[0] - before[0]) / 2, (now[1] - before[1]) / 2);
+      const apart = Math.hypot(now[0] - other[0], now[1] - other[1]) / Math.max(1, Math.hypot(before[0] - other[0], before[1] - other[1]));
+      zoom(apart, (now[0] + other[0]) / 2, (now[1] + other[1]) / 2);
     }
     pointers.set(event.pointerId, now);
   });
-  for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => { pointers.delete(event.pointerId); tell(event.offsetX, event.offsetY); });
+  canvas.addEventListener("pointerup", (event) => { pointers.delete(event.pointerId); tell(event.offsetX, event.offsetY); });
+  canvas.addEventListener("pointercancel", (event) => { pointers.delete(event.pointerId); view = held; queue(); }); // the page scrolls instead
   canvas.addEventListener("keydown", (event) => {
     const steps = { ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60] }[event.key];
     if (steps) move(...steps); else if (event.key === "+" || event.key === "=") zoom(1.6, width / 2, height / 2);

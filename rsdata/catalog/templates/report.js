@@ -9,16 +9,16 @@
     const status = document.getElementById("shown"), none = document.getElementById("none-shown");
     const fits = (card, choice) => !choice.value || (choice.dataset.filter === "class" ? card.classes.includes(choice.value) : card.node.dataset[choice.dataset.filter] === choice.value);
     const more = document.getElementById("more"), page = 12;
-    let limit = page;
+    let limit = page, printing = false;
     const update = () => {
-      const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const words = search.value.toLowerCase().split(/\s+/).filter(Boolean), most = printing ? cards.length : limit;
       let count = 0;
       for (const card of cards) {
         const shown = choices.every((choice) => fits(card, choice)) && words.every((word) => card.text.includes(word));
         count += shown;
-        card.node.hidden = !shown || count > limit;
+        card.node.hidden = !shown || count > most;
       }
-      more.hidden = count <= limit;
+      more.hidden = count <= most;
       more.textContent = "Show " + Math.min(page, count - limit) + " more";
       status.textContent = count === cards.length ? count + " patches" : count + " of " + cards.length + " patches";
       none.hidden = count > 0;
@@ -34,9 +34,8 @@
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("reset", () => setTimeout(restart));
     update(); // a browser may bring back what was chosen before
+    // Paper shows every card that the filter lets through.
+    window.addEventListener("beforeprint", () => { printing = true; update(); });
+    window.addEventListener("afterprint", () => { printing = false; update(); });
   }
-  // Paper shows what was folded, and every picture.
-  let folded = [];
-  window.addEventListener("beforeprint", () => { folded = [...document.querySelectorAll("details:not([open])")]; folded.forEach((each) => { each.open = true; }); });
-  window.addEventListener("afterprint", () => { folded.forEach((each) => { each.open = false; }); folded = []; });
 })();
