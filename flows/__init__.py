@@ -1,10 +1,12 @@
 """Prefect flows: the order of the steps, their retries and how many run at a time.
 
 Importing this package settles how Prefect behaves before it is loaded: no telemetry, no account, a home of its
-own, and a server that lives only as long as the flow. Whoever has a Prefect server points PREFECT_API_URL at it.
+own, and a server that lives no longer than this process. Whoever has a Prefect server points PREFECT_API_URL at it.
 """
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -16,7 +18,8 @@ def _home() -> Path:
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError:  # a read-only home; receipts, not this database, remember what is done
-        return Path(tempfile.mkdtemp(prefix="rsdata-prefect-"))
+        home = Path(tempfile.mkdtemp(prefix="rsdata-prefect-"))
+        atexit.register(shutil.rmtree, home, ignore_errors=True)
     return home
 
 

@@ -28,6 +28,7 @@ __all__ = ["Event", "build", "build_dataset", "on_event", "scene_task"]
 INPUT_STAGES = ("correct",)
 SCENE_STAGES = ("scenes", "patches", "labels", "quality")
 DATASET_STAGES = ("splits", "captions", "shards", "series", "catalog", "training", "report")
+PIXEL_STAGES = ("shards", "series")  # of the dataset, that write as much as scenes do
 SCENES_AHEAD = 2  # scenes sent to the workers for each that they work on; the others wait here and cost nothing
 _MOST_THREADS = 1024  # that wait for workers; as many are started as there are scenes under way
 
@@ -96,9 +97,13 @@ def _build(recipe: Recipe, workspace: Workspace, workers: int, dask: str | None,
         _tell(tell, fetched)
     failures = _correct(recipe, workspace, workers, dask, tell) if "correct" in wanted else []
     found = steps.find_scenes(recipe, workspace)
-    failures += [item for item in found.failures if item.unit not in {known.unit for known in failures}]
+    unopened = [item for item in found.failures if item.unit not in {known.unit for known in failures}]
+    for item in unopened:
+        tell(steps.event_of_failure(item, total=1))
+    failures += unopened
     products = len(found.pairs) + len(failures)
-    steps.check_space(found.pairs, recipe, workspace)
+    if {*SCENE_STAGES, *PIXEL_STAGES} & set(wanted):
+        steps.check_space(found.pairs, recipe, workspace)
     at_once = steps.scenes_at_once(found.pairs, workers)
     with _work(at_once, dask, steps.largest_scene_bytes(found.pairs), workspace, tell) as work:
         threads = 1 if dask else max(1, workers // at_once)
@@ -178,7 +183,7 @@ def _scene_stages(
             raise
         except Exception as error:
             failures[pair.unit] = steps.failure(stage, pair.unit, error)
-            tell(Event(stage, pair.unit, failed=failures[pair.unit].message))
+            tell(steps.event_of_failure(failures[pair.unit]))
             under_way -= 1
             continue
         _tell(tell, ran)
@@ -215,6 +220,6 @@ def _work(at_once: int, dask: str | None, scene_bytes: int, workspace: Workspace
         return
     from rsdata.steps.cluster import Cluster  # loads Dask
 
-    with Cluster(dask, workspace, scene_bytes) as cluster:
+    with Cluster(dask, workspace, scene_bytes, note=lambda line: tell(Event("scenes", note=line))) as cluster:
         tell(Event("scenes", note=str(cluster)))
         yield cluster

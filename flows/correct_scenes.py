@@ -51,7 +51,7 @@ def run_corrections(
                     raise
                 except Exception as error:
                     failures[path] = steps.failure("correct", path.name, error)
-                    tell(Event("correct", path.name, failed=failures[path].message))
+                    tell(steps.event_of_failure(failures[path]))
                     continue
                 done[path] = outcome = ran.outcome
                 for line in [] if outcome.skipped else steps.correction_of(outcome.receipt, workspace).mended:

@@ -6,14 +6,14 @@ of its own, so that Ctrl-C reaches the build first.
 """
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from functools import cache
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import prefect
@@ -38,15 +38,15 @@ def server() -> Iterator[None]:
     if PREFECT_API_URL.value():
         yield
         return
-    with temporary_settings({PREFECT_API_URL: _started()}):
+    running = (address for address, process in _running if process.poll() is None)
+    with temporary_settings({PREFECT_API_URL: next(running, None) or _start()}):
         yield
 
 
-@cache
-def _started() -> str:
+def _start() -> str:
     """Start a server and wait until it answers; its address. It serves this process to its end.
 
-    Raises: WorkspaceError if it does not start.
+    Raises: WorkspaceError if it does not start, and none is left of it.
     """
     patience_s = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
     with closing(socket.socket()) as probe:
@@ -61,16 +61,13 @@ def _started() -> str:
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", _KEEPER, *command], stdin=subprocess.PIPE, env=environment, start_new_session=True
     )
-    _kept.append(process)
     address = f"http://127.0.0.1:{port}/api"
-    end = time.monotonic() + patience_s
-    while process.poll() is None and time.monotonic() < end:
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=5) as answer:
-                if answer.status == 200:
-                    return address
-        except OSError:
-            time.sleep(0.1)
+    if _answers(address, process, patience_s):
+        _running.append((address, process))
+        return address
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
     home = Path(os.environ["PREFECT_HOME"])
     raise WorkspaceError(
         f"Prefect's server did not start within {patience_s:.0f} s; see that {home} can be written and has room, or name another "
@@ -79,4 +76,17 @@ def _started() -> str:
     )
 
 
-_kept: list[subprocess.Popen[bytes]] = []  # the pipe of each lives as long as this list
+def _answers(address: str, process: subprocess.Popen[bytes], patience_s: float) -> bool:
+    """Wait for the first answer of a server; False if it ends before, or patience does."""
+    end = time.monotonic() + patience_s
+    while process.poll() is None and time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(f"{address}/health", timeout=5) as answer:
+                if answer.status == 200:
+                    return True
+        except OSError:
+            time.sleep(0.1)
+    return False
+
+
+_running: list[tuple[str, subprocess.Popen[bytes]]] = []  # servers by address; the pipe of each lives as long as this list

@@ -14,9 +14,9 @@ def main() -> None:
     except RsdataError as error:
         err.print(f"rsdata: {error}", style="red", soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         err.print("rsdata: stopped; the same command goes on from here")
-        sys.exit(130)
+        sys.exit(getattr(stop, "exit_code", 130))
 
 
 if __name__ == "__main__":

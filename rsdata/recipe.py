@@ -15,10 +15,20 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from rsdata.errors import RecipeError
 from rsdata.foreign import load_yaml
+from rsdata.sensors import SENSORS, SENTINEL1
 
 _PRESETS = resources.files("rsdata.catalogs").joinpath("presets")  # sets of options of `training`
 
@@ -295,11 +305,26 @@ class Captions(Part):
 
 
 class Shards(Part):
-    """How pixels are packed."""
+    """What is packed of each kept patch, and how; its reference map always is."""
 
+    sensors: list[Literal["s2", "s1"]] = Field(["s2", "s1"], min_length=1, description="whose bands are packed, where a patch has them")
     format: Literal["lmdb", "zarr"] = "lmdb"
     compression: Literal["none", "zstd", "blosc"] = Field("none", description="of each value; compressed ones read slower")
     per_scene: bool = Field(False, description="one shard for each scene instead of one for all; training needs one for all")
+
+    @model_validator(mode="after")
+    def _each_once(self) -> "Shards":
+        if len(set(self.sensors)) != len(self.sensors):
+            raise ValueError(f"`sensors` names one twice: {', '.join(self.sensors)}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Both sensors are as if none were named, in whatever order, so that digests of such recipes stay what they were."""
+        said: dict[str, Any] = handler(self)
+        if len(self.sensors) > 1:
+            said.pop("sensors", None)
+        return said
 
 
 class SeriesFilters(Part):
@@ -448,6 +473,12 @@ class Training(Part):
         except ValidationError as error:
             raise RecipeError("; ".join(_finding(item) for item in error.errors()), said=said) from error
 
+    def sensors_used(self) -> set[str]:
+        """Those of Sentinel-1 and Sentinel-2 that training cannot do without, as far as its options tell."""
+        bands = {*(self.bands or []), *([self.target] if self.target is not None and self.table is None else [])}
+        named = {*(self.sensors or []), *(self.pair if self.task == "retrieval" else ())}
+        return {name for name in ("s2", "s1") if name in named or bands & {*SENSORS[name].band_names}}
+
     @property
     def label(self) -> str:
         """Name of the folder of results: what was learned by which model from what, where it is not the usual."""
@@ -504,6 +535,16 @@ class Recipe(Part):
             raise ValueError(f"`sen2cor.resolution` is {self.sen2cor.resolution}; a dataset needs all bands, which only 10 gives")
         return self
 
+    @model_validator(mode="after")
+    def _packs_what_is_asked_of_it(self) -> "Recipe":
+        packed = " and ".join(self.shards.sensors)
+        if packed == SENTINEL1.name and self.scenes is not None and not (self.scenes.sentinel1 and self.scenes.require_s1):
+            why = "`scenes.require_s1` is false" if self.scenes.sentinel1 else "`scenes.sentinel1` names no product"
+            raise ValueError(f"`shards.sensors` is s1 alone and {why}, so patches would be without pixels; change one of the two")
+        if self.training is not None and (absent := self.training.sensors_used() - {*self.shards.sensors}):
+            raise ValueError(f"`training` asks for {absent.pop()}, and `shards.sensors` packs {packed} alone; change one of the two")
+        return self
+
 
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe; its relative paths are taken from the folder it lies in.
@@ -517,13 +558,13 @@ def load_recipe(path: Path) -> Recipe:
     try:
         content = load_yaml(text)
     except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}", path=str(path)) from error
+        raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}; correct the recipe", path=str(path)) from error
     if not isinstance(content, dict):
-        raise RecipeError(f"{path} holds no recipe; expected keys such as name, scenes and labels", path=str(path))
+        raise RecipeError(f"{path} holds no recipe; expected keys such as name, scenes and labels, so name another", path=str(path))
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        raise RecipeError(f"{path}: {'; '.join(_finding(item) for item in error.errors())}", path=str(path)) from error
+        raise RecipeError(f"{path}: {findings_of(error)}; correct the recipe", path=str(path)) from error
     recipe._folder = path.resolve().parent
     return recipe
 

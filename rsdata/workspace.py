@@ -106,8 +106,12 @@ class Workspace:
         """A file for other programs' catalogues; its format says what it is called."""
         return self.root / "catalog" / name
 
+    @property
+    def all_shards(self) -> Path:
+        return self.root / "shards"
+
     def shards(self, format: str) -> Path:
-        return self.root / "shards" / format
+        return self.all_shards / format
 
     def training(self, model: str) -> Path:
         return self.root / "training" / model
@@ -148,20 +152,24 @@ class Workspace:
         return self.root / "quarantine" / unit
 
     def log(self, stage: Stage, unit: str) -> Path:
-        return self.root / "receipts" / stage / f"{unit}.log"
+        return self.receipts / stage / f"{unit}.log"
 
     # Of a build itself: who is at it, how far it is, and what happened; none of it belongs to the dataset
     @property
+    def build(self) -> Path:
+        return self.root / "build"
+
+    @property
     def build_lock(self) -> Path:
-        return self.root / "build" / "lock"
+        return self.build / "lock"
 
     @property
     def build_state(self) -> Path:
-        return self.root / "build" / "state.json"
+        return self.build / "state.json"
 
     @property
     def build_log(self) -> Path:
-        return self.root / "build" / "log.jsonl"
+        return self.build / "log.jsonl"
 
     # Inputs that were made here, and the parts one scene contributes
     @property
@@ -171,8 +179,16 @@ class Workspace:
     def part(self, stage: Stage, unit: str, suffix: str) -> Path:
         return self.root / "parts" / stage / f"{unit}{suffix}"
 
+    @property
+    def receipts(self) -> Path:
+        return self.root / "receipts"
+
     def receipt_path(self, stage: Stage, unit: str) -> Path:
-        return self.root / "receipts" / stage / f"{unit}.json"
+        return self.receipts / stage / f"{unit}.json"
+
+    def receipted(self, stage: Stage) -> list[str]:
+        """Units of a stage that have a receipt, by name."""
+        return sorted(path.stem for path in (self.receipts / stage).glob("*.json"))
 
     def artifact(self, path: Path) -> Artifact:
         """Describe a finished file; its path is given relative to the root."""
@@ -315,6 +331,18 @@ def _sync_below(folder: Path) -> None:
         _sync(path)
 
 
+@contextmanager
+def refusing(path: Path) -> Iterator[None]:
+    """Say in one sentence what goes wrong while a file is written in place.
+
+    Raises: DiskFull if the disk is; WorkspaceError if the system refuses to write for another reason.
+    """
+    try:
+        yield
+    except Exception as error:
+        _refuse(error, path)
+
+
 def _refuse(error: Exception, path: Path) -> NoReturn:
     """Raise an error of writing as one sentence; any other as it is."""
     without_room = isinstance(error, OSError) and not isinstance(error, RsdataError) and _free_bytes(path) < _ROOM_BYTES
@@ -371,8 +399,13 @@ def _aside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{_this_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
 
 
-_LEFTOVER = re.compile(r"\..+\.(?:(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-)?[0-9a-f]{8}\.(?:part|old)")
+_LEFTOVER = re.compile(r"\..+\.(?:(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-)?[0-9a-f]{8}\.part")
 _FOREIGN_S = 86_400.0  # after which what a process of another machine wrote aside is taken for left over
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file or folder of this name is written aside: under way, or left so by a process that is no more."""
+    return _LEFTOVER.fullmatch(name) is not None
 
 
 def remove_leftovers(root: Path, own: bool = False) -> int:
@@ -391,7 +424,7 @@ def remove_leftovers(root: Path, own: bool = False) -> int:
                 continue
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
             count += 1
-        names[:] = [name for name in names if _LEFTOVER.fullmatch(name) is None]
+        names[:] = [name for name in names if not is_leftover(name)]
     return count
 
 

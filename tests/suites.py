@@ -24,6 +24,7 @@ from affine import Affine
 
 from rsdata import steps
 from rsdata.captions import MapClasses, Surroundings, captioner_for, check_caption, facts_digest, facts_of, open_engine
+from rsdata.catalog.exports import EXPORTS
 from rsdata.errors import LabelError, ShardError, SplitError, TrainingError
 from rsdata.labels import Area, LabelLayer, label_source, load_nomenclature
 from rsdata.recipe import Captions, Labels, SplitPart, Training
@@ -783,7 +784,7 @@ class ExportTests:
             pytest.skip(f"{self.form} holds no pixels")
         found = self.pixels(exported)
         with open_source(built) as source:
-            keys = {key for column in ("patch_id", "s1_key", "reference_map_key") for key in source.index[column].dropna()}
+            keys = {key for of_sensor in source.keys.values() for key in of_sensor if key is not None}
             assert set(found) == keys
             for key in keys:
                 stored = source.read(key)
@@ -791,6 +792,19 @@ class ExportTests:
                 for name, pixels in stored.items():
                     assert (found[key][name].dtype, found[key][name].shape) == (pixels.dtype, pixels.shape)
                     assert found[key][name].tobytes() == pixels.tobytes()
+
+    def test_patches_that_share_one_sentinel1_scene_are_written_all_the_same(self, built, tmp_path):
+        """As two dates of Sentinel-2 beside one of Sentinel-1."""
+        with open_source(built) as source:
+            index = source.index[:6].copy()
+            index.loc[1:2, "s1_key"] = index.loc[0, "s1_key"]
+            shared = dataclasses.replace(source, index=index, patches=source.patches[:6])
+            (tmp_path / "out").mkdir()
+            EXPORTS[self.form].write(shared, tmp_path / "out", workers=2)
+            if self.has_pixels:
+                found, key = self.pixels(tmp_path / "out"), index.loc[0, "s1_key"]
+                assert set(found) == {key for of_sensor in shared.keys.values() for key in of_sensor}
+                assert all(found[key][name].tobytes() == pixels.tobytes() for name, pixels in source.read(key).items())
 
 
 def _files(folder: Path) -> dict[str, bytes]:

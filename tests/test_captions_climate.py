@@ -83,6 +83,11 @@ def test_a_raster_that_does_not_say_where_it_lies_is_refused(tmp_path):
         zones(write_raster(tmp_path / "climate.tif", crs=None))
 
 
+def test_a_raster_whose_pixels_have_no_extent_is_refused(tmp_path):
+    with pytest.raises(CaptionError, match="has pixels of no extent on the ground"):
+        zones(write_raster(tmp_path / "climate.tif", transform=Affine(1, 1, 10, 1, 1, 50)))
+
+
 # --- names ------------------------------------------------------------------------------------------------
 
 

@@ -268,6 +268,7 @@ def test_the_command_prints_tables_and_json(table, tmp_path):
         ("said.jsonl", '{"row_id": 1, "output": "yes"}', "prediction 1"),
         ("said.jsonl", "[1]", "prediction 1"),
         ("said.jsonl", '{"row_id": "1", "output": "y', "cannot be read"),
+        ("said.jsonl", "[" * 200_000, "cannot be read .nested too deeply"),
         ("said.csv", "id,output\n1,yes", "prediction 1"),
         ("said.parquet", "no table", "cannot be read"),
     ],

@@ -81,7 +81,7 @@ def test_portions_of_any_size_give_the_same_bytes(built, copy, small_recipe, mon
 def shared_out(monkeypatch):
     """Portions are small, and a few patches are enough for workers."""
     monkeypatch.setattr(captioning, "_SHARED_OUT", 7)
-    monkeypatch.setattr(captioning, "_WORTH_SHARING", 1)
+    monkeypatch.setattr(captioning, "WORTH_SHARING", 1)
 
 
 def test_two_workers_give_the_same_bytes_as_one_process(built, copy, small_recipe, shared_out):

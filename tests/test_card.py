@@ -1,20 +1,26 @@
 """The dataset card says what is so, and nothing in a name can change how it reads."""
 
+import html
+import re
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import markdown as markdown_to_html
 import pandas as pd
 import pytest
 import yaml
+from reports import Page
 from suites import ExportTests
 
 from rsdata import catalog, steps
+from rsdata.catalog.audit_sentences import audit_sentences
 from rsdata.catalog.exports.card import card, markdown
-from rsdata.catalog.sources import attributions, data_sources, edition_of
-from rsdata.recipe import Recipe
-from rsdata.records import InputDigest, Manifest
+from rsdata.catalog.sources import attributions, data_sources, edition_of, spdx
+from rsdata.recipe import Recipe, load_recipe
+from rsdata.records import InputDigest, Manifest, SplitAudit
 from rsdata.steps.publishing import open_source
-from rsdata.workspace import read_record
+from rsdata.workspace import Workspace, read_record
 
 
 class TestCard(ExportTests):
@@ -65,8 +71,52 @@ def test_counts_per_split_and_class_are_those_of_the_table(built, text):
     assert manifest.recipe_sha256 in text and "| rsdata | 0" in text
 
 
-def test_the_audit_of_the_split_is_told(text):
-    assert "train and test: the nearest two lie 12,000 m apart; 0 places lie in both." in text
+@pytest.fixture(scope="module")
+def report(built, tmp_path_factory) -> str:
+    copy = Workspace(Path(shutil.copytree(built.root, tmp_path_factory.mktemp("reported") / "dataset")))
+    steps.write_report(load_recipe(copy.recipe), copy)
+    return copy.report.read_text(encoding="utf-8")
+
+
+def test_the_audit_of_the_split_is_told_as_the_report_tells_it(built, text, report):
+    audit = read_record(built.audit, SplitAudit)
+    assert "- Good: No train patch lies within 12.0 km of a test patch.\n" in text
+    told = [line.removeprefix("- ") for line in text.splitlines() if re.match("- (Good|Note|Bad): ", line)]
+    assert told == [f"{severity.capitalize()}: {markdown(said)}" for severity, said in audit_sentences(audit)]
+    assert len(told) > 3 and all(said in Page(report).words for _, said in audit_sentences(audit))
+
+
+def test_that_a_split_leaks_is_told_once(built):
+    with open_source(built) as source:
+        leaking = source.audit.split.model_copy(update={"strategy": "random", "leaks": "neighbours fall into different splits"})
+        said = card(replace(source, audit=source.audit.model_copy(update={"split": leaking})))
+    assert "- Bad: The split leaks by the way it was made (random): neighbours fall into different splits.\n" in said
+    assert said.count("neighbours fall into different splits") == 1
+
+
+def test_the_report_says_the_attributions_that_the_card_says(built, report):
+    with open_source(built) as source:
+        assert not source.recipe.attribution
+        said = attributions(source.recipe, data_sources(source.recipe, source.patches, source.dataset))
+    assert said and f"<h2>Sources and provenance</h2>\n<ul>{''.join(f'<li>{line}</li>' for line in said)}</ul>" in report
+
+
+@pytest.mark.parametrize(
+    ("licence", "name"),
+    [
+        ("CC-BY-4.0", "CC-BY-4.0"),
+        ("cc-by-4.0", "CC-BY-4.0"),
+        ("CDLA-Permissive-1.0", "CDLA-Permissive-1.0"),
+        ("Proprietary", None),
+        ("CC-BY-4.0-ours", None),
+        ("Our own terms", None),
+        ("MIT OR Apache-2.0", None),
+        ("LicenseRef-ours", None),
+        ("", None),
+    ],
+)
+def test_a_licence_is_named_only_if_the_list_of_spdx_has_it(licence, name):
+    assert spdx(licence) == name
 
 
 def test_synthetic_scenes_claim_no_satellite(text):
@@ -129,13 +179,32 @@ def test_the_edition_of_a_land_cover_map_is_read_from_its_names(names, edition):
         "1. item",
         "<https://example.org>",
         "a&lt;b",
+        "write to a@example.org",
+        "see HTTPS://example.org",
     ],
 )
 def test_a_name_reads_as_itself_and_makes_no_markup(hostile):
     page = markdown_to_html.markdown(f"{markdown(hostile)}", extensions=["tables"])
     assert page.startswith("<p>") and page.endswith("</p>")
-    inside = page.removeprefix("<p>").removesuffix("</p>")
-    assert "<" not in inside
+    inside = page.removeprefix("<p>").removesuffix("</p>").replace("<!-- -->", "")
+    assert "<" not in inside and html.unescape(inside) == " ".join(hostile.split())
+
+
+@pytest.mark.parametrize(
+    ("address", "escaped"),
+    [
+        ("http://x.org", "h&#116;tp://x.org"),
+        ("HTTP://x.org", "H&#84;TP://x.org"),
+        ("1https://x.org", "1h&#116;tps://x.org"),
+        ("_Www.x.org", r"\_W&#119;w.x.org"),
+        ("a@b.org", "a&#64;<!-- -->b.org"),
+        ("MailTo:a@b.org", "M&#97;ilTo:a&#64;<!-- -->b.org"),
+        ("ahttp", "ahttp"),
+    ],
+)
+def test_no_address_is_left_that_github_makes_a_link_of(address, escaped):
+    """cmark-gfm, which GitHub reads Markdown with, showed each of the right-hand texts as text."""
+    assert markdown(address) == escaped
 
 
 def test_a_hostile_title_neither_ends_the_front_matter_nor_reaches_the_page_as_html(built):

@@ -4,6 +4,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from typer.testing import CliRunner
 
 from rsdata.commands import app
 
-DEPLOY = Path(__file__).parents[1] / "docs" / "deploy"
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "docs" / "deploy"
 
 
 def commands_of(said: Any) -> list[list[str]]:
@@ -50,6 +52,27 @@ def test_all_parts_of_a_compose_file_see_the_data_at_one_path():
     for service in services.values():
         after = service.get("depends_on", [])
         assert set(after) <= set(services)
+
+
+def test_the_build_of_a_compose_file_is_given_the_names_of_keys_without_values():
+    build = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text(encoding="utf-8"))["services"]["build"]
+    assert {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL"} <= set(build["environment"])
+    assert all(re.fullmatch(r"AWS_[A-Z_]+", name) for name in build["environment"])  # NAME=${NAME:-} would set it to nothing
+
+
+def test_the_image_is_made_of_what_rsdata_is_installed_from_and_can_train():
+    lines = [line for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    said = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    needed = {
+        "pyproject.toml",
+        said["project"]["readme"],
+        *said["project"]["license-files"],
+        *said["tool"]["setuptools"]["package-dir"].values(),
+    }
+    assert lines[0] == "*" and {line[1:] for line in lines if line.startswith("!")} == needed
+    assert all((ROOT / name).exists() for name in needed)
+    (extras,) = re.findall(r'"/src\[([a-z0-9,]+)\]"', (DEPLOY / "Dockerfile").read_text(encoding="utf-8"))
+    assert "train" in extras.split(",") and set(extras.split(",")) <= set(said["project"]["optional-dependencies"])
 
 
 def test_prefect_deployments_name_a_flow_that_can_be_loaded_and_parameters_it_has():

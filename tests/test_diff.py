@@ -71,6 +71,35 @@ def test_patches_that_came_went_and_moved_are_counted(built, other):
     assert ("patches", f"1 patch was added, such as {train[3]}") in changed(other, built)
 
 
+def test_patches_dropped_for_another_reason_and_other_flags_are_told(built, other):
+    table = catalog.read_patches(built.patches)
+    dropped, kept = list(table.loc[~table["kept"], "patch_id"])[:2], list(table.loc[table["kept"], "patch_id"])
+
+    def reasons(*of: str):
+        said = dict(zip(dropped, of, strict=True))
+        return lambda table: table.assign(
+            drop_reason=[said.get(patch_id, why) for patch_id, why in table[["patch_id", "drop_reason"]].values]
+        )
+
+    edit_patches(other, reasons("cloud", "snow"))
+    before = Workspace(other.root.parent / "before")
+    shutil.copytree(other.root, before.root)
+    edit_patches(other, reasons("snow", "snow"))
+    assert changed(before, other) == [("patches", f"1 patch was dropped for cloud and is dropped for snow, such as {dropped[0]}")]
+    edit_patches(other, reasons("snow", "cloud"))
+    assert [change.what for change in steps.compare_datasets(before, other).patches] == [
+        "were dropped for cloud and are dropped for snow",
+        "were dropped for snow and are dropped for cloud",
+    ]
+    edit_patches(other, reasons("cloud", "snow"))
+    for column, patch_id in (("contains_cloud_or_shadow", kept[0]), ("contains_seasonal_snow", kept[1])):
+        edit_patches(other, lambda table, c=column, p=patch_id: table.assign(**{c: table[c] ^ (table["patch_id"] == p)}))
+    assert changed(before, other) == [
+        ("patches", f"1 patch has another contains_cloud_or_shadow, such as {kept[0]}"),
+        ("patches", f"1 patch has another contains_seasonal_snow, such as {kept[1]}"),
+    ]
+
+
 def test_labels_gained_and_lost_are_counted_by_name(built, other):
     def change(table):
         with_water = [index for index, labels in table["labels"].items() if "Marine waters" in labels][:3]

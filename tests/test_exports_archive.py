@@ -4,10 +4,13 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -156,7 +159,9 @@ def test_a_dataset_leaves_the_state_of_its_build_behind_and_what_was_asked(built
     (copy / "build" / "lock").write_text("held")
     (copy / ".shards.0badcafe.part").mkdir()
     (copy / ".shards.0badcafe.part" / "data.mdb").write_text("half")
-    steps.archive_folder(copy, tmp_path / "archive", part_bytes=5 * MB, leave_out=["parts", "inputs"], workers=2)
+    for own in (".notes.part", "catalog/.before.old"):  # not named as what is written aside
+        (copy / own).write_text("mine")
+    steps.archive_folder(copy, tmp_path / "archive", part_bytes=5 * MB, leave_out=["parts/", "inputs"], workers=2)
     steps.unpack_archive(tmp_path / "archive", tmp_path / "back")
     expected = {
         name: what
@@ -164,7 +169,8 @@ def test_a_dataset_leaves_the_state_of_its_build_behind_and_what_was_asked(built
         if name.split("/")[0] not in ("build", "parts", "inputs", ".shards.0badcafe.part")
     }
     assert content(tmp_path / "back") == expected
-    assert {"manifest.json", "patches.parquet", "shards/lmdb/data.mdb", "recipe.yaml"} <= set(expected)
+    whole = {"manifest.json", "patches.parquet", "shards/lmdb/data.mdb", "recipe.yaml"}
+    assert whole | {".notes.part", "catalog/.before.old"} <= set(expected)
 
 
 def test_an_export_is_archived_and_comes_back(built, tmp_path):
@@ -226,8 +232,9 @@ def test_what_cannot_be_archived_is_said(folder, built, tmp_path):
         steps.archive_folder(tmp_path / "none", tmp_path / "out", part_bytes=MB)
     with pytest.raises(ArchiveError, match="parts of 999,999 bytes are too small; ask for at least 1,000,000"):
         steps.archive_folder(folder, tmp_path / "out", part_bytes=999_999)
-    with pytest.raises(ArchiveError, match="has no party to leave out"):
-        steps.archive_folder(folder, tmp_path / "out", part_bytes=MB, leave_out=["party"])
+    for name in ("party", "./sub", "sub/of", ".", "..", "/", str(folder / "sub")):
+        with pytest.raises(ArchiveError, match=f"has no {re.escape(name)} to leave out; name what lies directly in it"):
+            steps.archive_folder(folder, tmp_path / "out", part_bytes=MB, leave_out=["z", name])
     copy = Workspace(Path(shutil.copytree(built.root, tmp_path / "copy")))
     copy.patches.write_bytes(copy.patches.read_bytes()[:-1] + b"?")
     with pytest.raises(WorkspaceError, match=r"patches.parquet differs from its digest"):
@@ -356,13 +363,35 @@ def test_a_part_that_holds_other_than_stated_is_refused(tmp_path):
     assert "free; name another folder" in attempt(15, b"", entry("x") | {"bytes": 10**17}, bytes=10**17)
 
 
-def test_a_bomb_is_left_at_its_first_wrong_byte(tmp_path):
+def test_a_bomb_is_left_at_its_first_wrong_byte(tmp_path, monkeypatch):
     made = forge(tmp_path / "a", tar_of(("x", b"abc")), entry("x"))
     compressor = zstandard.ZstdCompressor(level=19)
     bomb = compressor.compress(bytes(60 * MB))
     assert len(bomb) < 100_000
     (made / "part-00000.tar.zst").write_bytes(bomb)
+    given = []
+
+    class Counting:
+        """A decompressor that notes how much is taken from it."""
+
+        def __init__(self, **options):
+            self._decompressor = decompressor(**options)
+
+        @contextmanager
+        def stream_reader(self, *args, **options):
+            with self._decompressor.stream_reader(*args, **options) as stream:
+
+                def read(size=-1):
+                    content = stream.read(size)
+                    given.append(len(content))
+                    return content
+
+                yield SimpleNamespace(read=read)
+
+    decompressor = zstandard.ZstdDecompressor
+    monkeypatch.setattr(zstandard, "ZstdDecompressor", Counting)
     assert "is another" in refused(made, tmp_path / "out")
+    assert 0 < sum(given) <= 512  # the head of the first member
 
 
 def test_a_frame_that_wants_too_much_memory_is_refused(tmp_path):

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -17,6 +18,7 @@ from suites import ExportTests
 from typer.testing import CliRunner
 
 from rsdata import steps
+from rsdata.catalog.exports import EXPORTS
 from rsdata.catalog.exports.geotiff import deflated_geotiff, geotiff
 from rsdata.commands import app
 from rsdata.errors import CatalogError, WorkspaceError
@@ -48,7 +50,7 @@ class TestBigEarthNet(ExportTests):
 def exported(built, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("bigearthnet") / "out"
     counts = steps.export_dataset(built, "bigearthnet", folder, workers=2)
-    assert counts["files"] == 15 * counts["patches"] + 1
+    assert counts["files"] == 15 * counts["patches"] + 2
     return folder
 
 
@@ -56,7 +58,8 @@ def test_files_lie_where_the_published_ones_do(exported, built):
     with open_source(built) as source:
         patch_id, s1_key, _ = source.index.loc[0, ["patch_id", "s1_key", "reference_map_key"]]
     s2_scene, s1_scene = "_".join(patch_id.split("_")[:-2]), "_".join(s1_key.split("_")[:-3])
-    assert {path.name for path in exported.iterdir()} == {"BigEarthNet-S1", "BigEarthNet-S2", "Reference_Maps", "metadata.parquet"}
+    folders = {"BigEarthNet-S1", "BigEarthNet-S2", "Reference_Maps"}
+    assert {path.name for path in exported.iterdir()} == folders | {"metadata.parquet", "ATTRIBUTION.txt"}
     assert (exported / "BigEarthNet-S2" / s2_scene / patch_id / f"{patch_id}_B8A.tif").is_file()
     assert (exported / "BigEarthNet-S1" / s1_scene / s1_key / f"{s1_key}_VV.tif").is_file()
     assert (exported / "Reference_Maps" / s2_scene / patch_id / f"{patch_id}_reference_map.tif").is_file()
@@ -115,6 +118,24 @@ def test_every_head_made_of_the_first_is_what_gdal_writes(tmp_path):
         with rasterio.open(tmp_path / "x.tif", "w", **profile, transform=transform) as file:
             file.write(pixels, 1)
         assert geotiff(pixels, epsg=32631, corner_m=place, gsd_m=10, nodata=None) == (tmp_path / "x.tif").read_bytes()
+
+
+def test_the_files_of_a_sentinel1_patch_that_two_patches_share_lie_there_once(built, tmp_path):
+    with open_source(built) as source:
+        index = source.index[:6].copy()
+        index.loc[:1, "s1_key"] = index.loc[0, "s1_key"]
+        counts = EXPORTS["bigearthnet"].write(replace(source, index=index, patches=source.patches[:6]), tmp_path, workers=2)
+    assert counts == {"patches": 6, "files": 6 * 15 - len(["VH", "VV"]) + 2}
+    twins = [path.name for path in tmp_path.glob("BigEarthNet-S1/*/*")]
+    assert len(twins) == 5 and set(twins) == set(index["s1_key"])
+
+
+def test_licence_and_attributions_lie_beside_the_pixels(exported):
+    assert (exported / "ATTRIBUTION.txt").read_text(encoding="utf-8").splitlines() == [
+        "small",
+        "Licence of this dataset: not stated in its recipe; the terms of its sources hold.",
+        "Synthetic scenes made by rsdata; no satellite data.",
+    ]
 
 
 def test_our_own_conversion_gives_back_the_same_value_bytes(exported, built, tmp_path):
@@ -192,7 +213,7 @@ def test_torchgeo_reads_pixels_maps_and_labels(exported, built, torchvision):
 def test_the_command_says_what_it_wrote(built, tmp_path):
     result = CliRunner().invoke(app, ["export", str(built.root), "--as", "bigearthnet", "--out", str(tmp_path / "out"), "--json"])
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["counts"] == {"patches": 84, "files": 1_261}
+    assert json.loads(result.stdout)["counts"] == {"patches": 84, "files": 1_262}
 
 
 def test_a_folder_that_exists_and_an_unknown_form_are_refused(built, tmp_path):

@@ -85,7 +85,7 @@ def test_a_recipe_makes_a_dataset_of_the_files_beside_it(name, classes, texts, i
         assert len(shard.manifest.labels) == classes
         assert sum(shard.manifest.counts.values()) == len(shard.index) > 20
         sensors = {band.sensor for band in shard.manifest.bands}
-    assert ("s1" in sensors) == bool(asked.scenes.sentinel1)
+    assert sensors - {"reference_map"} == {name for name in asked.shards.sensors if name == "s2" or asked.scenes.sentinel1}
     table = read_patches(workspace.patches)
     assert table["kept"].sum() == sum(shard.manifest.counts.values())
     assert texts <= set(pd.read_parquet(workspace.texts)["category"])

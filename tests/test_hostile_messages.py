@@ -23,6 +23,7 @@ from affine import Affine
 from numcodecs import Zstd
 
 from rsdata import catalog, labels, scenes
+from rsdata.commands.console import reason_and_remedy
 from rsdata.errors import RsdataError
 from rsdata.recipe import Labels, load_recipe
 from rsdata.records import ShardIndexRow
@@ -43,6 +44,8 @@ CLC = labels.load_nomenclature("bigearthnet-19")
 KEY = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_26_57"
 BANDS = {"B02": np.arange(400, dtype=np.uint16).reshape(20, 20), "B03": np.ones((20, 20), np.uint16)}
 PLACE = {"crs": "EPSG:32633", "transform": Affine(10, 0, 500_000, 0, -10, 5_302_400)}
+VERBS = "correct fetch give make name read see write"
+TO_DO = re.compile(rf"(^|, so |, )({VERBS.replace(' ', '|')})\b")  # what every message ends in
 CASES: dict[str, Callable[..., object]] = {}
 
 
@@ -76,6 +79,8 @@ def test_what_rsdata_says_is_what_the_page_says(what, made_safe, tmp_path):
     said = str(caught.value)
     pattern = ".*".join(re.escape(part) for part in rows()[what].split("…"))
     assert re.fullmatch(pattern, said, re.DOTALL), said
+    remedy = reason_and_remedy(said)[1]
+    assert said.endswith(remedy) and TO_DO.search(remedy), f"{said!r} does not say what to do"
     assert len(said) < 700 + said.count(str(tmp_path)) * len(str(tmp_path))
 
 

@@ -1,5 +1,6 @@
 """Pairing: which Sentinel-1 scene goes with a Sentinel-2 scene, and with each of its patches."""
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from rsdata.records import Manifest, PatchId, Sentinel1Scene, s1_patch_id
 from rsdata.scenes import matches_in_time, open_sentinel1, open_sentinel2
 from rsdata.shards import open_shard
 from rsdata.testing import write_s1_pair
-from rsdata.workspace import read_record
+from rsdata.workspace import Workspace, read_record
 
 
 def twin(start: datetime, *, ul_x_m: float = TILE.ul_x_m, direction: str | None = None) -> Sentinel1Scene:
@@ -123,11 +124,11 @@ def test_a_real_pair_of_another_dataset_agrees_to_a_pixel_or_two(shared_data):
     assert abs(found[0]) <= 2 and abs(found[1]) <= 2
 
 
-def test_the_shift_of_every_scene_reaches_manifest_and_report(built, small_recipe):
-    recipe = load_recipe(small_recipe)
-    steps.write_report(recipe, built)
-    manifest = read_record(built.manifest, Manifest)
+def test_the_shift_of_every_scene_reaches_manifest_and_report(built, small_recipe, tmp_path):
+    workspace = Workspace(Path(shutil.copytree(built.root, tmp_path / "copy")))
+    steps.write_report(load_recipe(small_recipe), workspace)
+    manifest = read_record(workspace.manifest, Manifest)
     assert [each.s2_product[38:44] for each in manifest.coregistration] == ["T33UUP", "T32UMC"]
-    page = built.report.read_text(encoding="utf-8")
+    page = workspace.report.read_text(encoding="utf-8")
     for each in manifest.coregistration:
         assert f"{np.hypot(each.south_px, each.east_px):.1f} ± {each.spread_px:.1f} px" in page

@@ -8,10 +8,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from reports import HOSTILE, patch_table, report, sample, scores, training
 
+from rsdata.catalog.audit_page import write_audit_page
 from rsdata.catalog.report import choose_samples
+from rsdata.splits.audit import examine
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; see the extra `dev`")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -46,11 +49,23 @@ def page_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "index.html"
 
 
+@pytest.fixture(scope="module")
+def audit_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of an audit that has findings of several kinds."""
+    table = patch_table()
+    table = pd.concat([table[table["kept"]], table[table["kept"]].iloc[:3].assign(split="test")], ignore_index=True)
+    path = tmp_path_factory.mktemp("audit") / "index.html"
+    write_audit_page(path, *examine(table), "a table")
+    return path
+
+
 @pytest.fixture
-def opened(browser, page_path, request) -> Iterator[object]:
-    """The page, on a desk unless the test asks for a phone; fails if it logs an error or asks for anything but itself."""
-    size = getattr(request, "param", DESK)
-    context = browser.new_context(offline=True, viewport=size, has_touch=size is PHONE)
+def opened(browser, request) -> Iterator[object]:
+    """The page, on a desk unless the test asks for a phone or for the audit; fails if it logs an error or asks for anything but itself."""
+    asked_for = getattr(request, "param", DESK)
+    page_path = request.getfixturevalue("audit_path" if asked_for == "audit" else "page_path")
+    size = DESK if asked_for == "audit" else asked_for
+    context = browser.new_context(offline=True, viewport=size, has_touch=size is PHONE, reduced_motion="reduce")
     page = context.new_page()
     page.set_default_timeout(20_000)
     errors, asked = [], []
@@ -107,7 +122,7 @@ def test_the_gallery_is_filtered_by_split_class_season_country_and_words(opened)
     opened.select_option("#filter-class", "Pastures")
     assert 0 < len(shown(opened)) <= len(autumn) and all("Pastures" in card["class"] for card in shown(opened))
     opened.click("#filters button[type=reset]")
-    opened.wait_for_function("document.getElementById('shown').textContent === '24 patches'")
+    opened.wait_for_function("() => document.getElementById('shown').textContent === '24 patches'")
     opened.select_option("#filter-country", HOSTILE)
     assert {card["country"] for card in shown(opened)} == {HOSTILE}
     opened.select_option("#filter-country", "")
@@ -124,9 +139,14 @@ def test_the_map_zooms_by_buttons_wheel_and_keys(opened):
     opened.click("#zoom-out")
     assert map_scale(opened) == pytest.approx(home)
     opened.hover("#map")
+    opened.keyboard.down("Control")
+    opened.mouse.wheel(0, -500)
+    opened.keyboard.up("Control")
+    opened.wait_for_function("home => +document.getElementById('map').dataset.scale > 1.5 * home", arg=home)
+    opened.click("#zoom-all")
+    opened.click("#map")  # which gives it the focus
     opened.mouse.wheel(0, -500)
     opened.wait_for_function("home => +document.getElementById('map').dataset.scale > 1.5 * home", arg=home)
-    opened.focus("#map")
     before = map_scale(opened)
     opened.keyboard.press("+")
     assert map_scale(opened) == pytest.approx(1.6 * before)
@@ -136,6 +156,33 @@ def test_the_map_zooms_by_buttons_wheel_and_keys(opened):
     assert "° N" in opened.inner_text("#readout")
     opened.click("button[data-span]")  # a region
     assert map_scale(opened) > 3 * home
+
+
+def test_a_wheel_that_turns_past_the_map_scrolls_the_page_and_says_how_to_zoom(opened):
+    home = map_scale(opened)
+    opened.hover("#map")
+    at = opened.evaluate("scrollY")
+    opened.mouse.wheel(0, 300)
+    opened.wait_for_function("at => scrollY > at + 200", arg=at)
+    assert map_scale(opened) == home and "hold Ctrl" in opened.inner_text("#readout")
+    assert opened.get_attribute("#map", "role") == "application" and opened.get_attribute("#map", "aria-label")
+    assert "Ctrl" in opened.inner_text(f"#{opened.get_attribute('#map', 'aria-describedby')}")
+
+
+def test_the_map_names_only_splits_that_it_shows(opened):
+    opened.click("button[data-span]")
+    box = opened.query_selector("#map").bounding_box()
+
+    def said() -> set[str]:
+        found = set()
+        for part in range(1, 40):
+            opened.mouse.move(box["x"] + box["width"] * part / 40, box["y"] + box["height"] / 2)
+            found |= set(opened.inner_text("#readout").partition(": ")[2].split(", "))
+        return found - {""}
+
+    assert said() >= {"train", "validation", "test"}
+    opened.uncheck("label:has-text('train') input[data-split]")
+    assert "train" not in said() and "test" in said()
 
 
 def test_splits_are_switched_off_and_on_on_the_map(opened):
@@ -170,6 +217,36 @@ def test_a_phone_scrolls_only_down_and_pinches_the_map(opened):
         }"""
     )
     assert map_scale(opened) == pytest.approx(3 * home)
+
+
+@pytest.mark.parametrize("opened", [PHONE], indirect=True)
+def test_one_finger_scrolls_past_the_map_and_two_move_it(opened):
+    opened.evaluate("document.getElementById('map').scrollIntoView({block: 'center'})")
+    box, home, at = opened.query_selector("#map").bounding_box(), map_scale(opened), opened.evaluate("scrollY")
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    wire = opened.context.new_cdp_session(opened)
+
+    def picture() -> str:
+        map_scale(opened)  # waits until it is drawn
+        return opened.evaluate("document.getElementById('map').toDataURL()")
+
+    def drag(*fingers: tuple[float, float], dx: float = 0, dy: float = 0) -> None:
+        for step in range(21):
+            points = [{"x": px + dx * step / 20, "y": py + dy * step / 20, "id": number} for number, (px, py) in enumerate(fingers)]
+            wire.send("Input.dispatchTouchEvent", {"type": "touchMove" if step else "touchStart", "touchPoints": points})
+        opened.wait_for_timeout(200)  # a finger that is lifted while it moves would set the page going
+        wire.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    before = picture()
+    drag((x, y), dy=-200)
+    opened.wait_for_function("at => scrollY > at + 150", arg=at)
+    assert picture() == before
+    opened.evaluate("at => scrollTo(0, at)", at)
+    drag((x - 60, y), (x + 60, y), dy=-80)
+    assert picture() != before and opened.evaluate("scrollY") == at and map_scale(opened) == pytest.approx(home)
+    wire.send("Input.synthesizePinchGesture", {"x": x, "y": y, "scaleFactor": 2.0, "gestureSourceType": "touch"})
+    opened.wait_for_function("home => +document.getElementById('map').dataset.scale > 1.5 * home", arg=home)
+    assert opened.evaluate("[scrollY, visualViewport.scale]") == [at, 1]
 
 
 def test_the_keyboard_reaches_the_content_first_and_what_has_the_focus_is_marked(opened):
@@ -215,14 +292,60 @@ def test_every_text_stands_out_from_its_ground(opened):
     assert worst[0] >= 4.5, worst
 
 
-def test_paper_shows_what_was_folded(opened):
+def test_paper_shows_what_was_folded_and_every_card_that_the_filter_lets_through(opened):
     folded = opened.evaluate("document.querySelectorAll('details:not([open])').length")
+    assert len(shown(opened)) == 12
     opened.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     assert folded > 0 and opened.evaluate("document.querySelectorAll('details:not([open])').length") == 0
+    assert len(shown(opened)) == 24 and opened.is_hidden("#more")
     opened.emulate_media(media="print")
     opened.set_viewport_size({"width": 718, "height": 1000})  # A4 less its margins
     assert opened.evaluate("document.documentElement.scrollWidth") == 718 and opened.is_hidden("#filters") and opened.is_hidden("nav")
     opened.emulate_media(media="screen")
     opened.evaluate("window.dispatchEvent(new Event('afterprint'))")
     assert opened.evaluate("document.querySelectorAll('details:not([open])').length") == folded
-    assert opened.pdf(format="A4").startswith(b"%PDF")
+    assert len(shown(opened)) == 12 and opened.is_visible("#more")
+    opened.select_option("#filter-season", "autumn")
+    autumn = int(opened.inner_text("#shown").split()[0])
+    opened.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert len(shown(opened)) == autumn < 24
+    opened.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    opened.click("#filters button[type=reset]")
+    opened.wait_for_function("() => document.getElementById('shown').textContent === '24 patches'")
+    pictures = opened.evaluate("new Set([...document.querySelectorAll('.card img')].map(each => each.src)).size")
+    assert opened.pdf(format="A4").count(b"/Subtype /Image") >= pictures > 60  # also those that were hidden and not yet loaded
+
+
+def test_the_map_keeps_its_shape_on_paper(opened):
+    screen = opened.evaluate("(({width, height}) => width / height)(document.getElementById('map'))")
+    opened.emulate_media(media="print")
+    opened.set_viewport_size({"width": 718, "height": 1000})
+    width, height, fit = opened.evaluate(
+        "(map => [map.getBoundingClientRect().width, map.getBoundingClientRect().height, getComputedStyle(map).objectFit])"
+        "(document.getElementById('map'))"
+    )
+    assert fit == "contain" or width / height == pytest.approx(screen, rel=0.02)
+    assert height <= 421
+
+
+@pytest.mark.parametrize("opened", ["audit"], indirect=True)
+def test_paper_shows_the_findings_of_an_audit_that_were_folded(opened):
+    assert opened.evaluate("document.querySelectorAll('details:not([open])').length") > 0
+    for event, hidden in (("beforeprint", 0), ("beforeprint", 0), ("afterprint", 1)):
+        opened.evaluate("name => window.dispatchEvent(new Event(name))", event)
+        assert (opened.evaluate("document.querySelectorAll('details:not([open])').length") > 0) == hidden
+    opened.emulate_media(media="print")
+    assert opened.is_hidden(".examples button") and opened.is_hidden("#map-help")
+
+
+@pytest.mark.parametrize("opened", [PHONE], indirect=True)
+def test_tables_of_classes_need_no_scrolling_sideways_on_a_phone(opened):
+    wide = opened.evaluate(
+        """name => ["class-table", "area-table", "score-table"].filter(id => {
+            const table = document.getElementById(id);
+            for (const each of table.querySelectorAll("tbody .name > span > span:last-child")) each.textContent = name;
+            return table.scrollWidth > table.parentElement.clientWidth;
+        })""",
+        "Moors, heathland and sclerophyllous vegetation",  # the longest word in the names of CORINE's classes
+    )
+    assert wide == []

@@ -21,6 +21,7 @@ from rsdata.scenes import (
     quality_problem,
     surface_reflectance,
 )
+from rsdata.scenes.product import making_sense
 from rsdata.sensors import SENTINEL2
 from rsdata.testing import write_s1_pair
 
@@ -128,6 +129,19 @@ def test_a_missing_band_is_named(safe):
     band_file(safe, "B8A").unlink()
     with pytest.raises(SceneError, match=r"lacks B8A; expected all twelve bands, SCL, MSK_CLDPRB and MSK_SNWPRB, so fetch"):
         check_complete(open_sentinel2(safe))
+
+
+@pytest.mark.parametrize("act", [lambda: int("north"), lambda: 1 / 0, lambda: int(float("inf"))])
+def test_metadata_that_make_no_sense_are_refused(act):
+    with pytest.raises(SceneError, match=r"x.SAFE: its metadata make no sense \(.*\); fetch the product again"), making_sense("x.SAFE"):
+        act()
+
+
+def test_a_mistake_of_ours_is_not_put_down_to_the_product():
+    with pytest.raises(TypeError), making_sense("x.SAFE"):
+        len(3)
+    with pytest.raises(AttributeError), making_sense("x.SAFE"):
+        None.find("Scene")
 
 
 def test_a_damaged_zip_is_refused(made_safe, tmp_path):

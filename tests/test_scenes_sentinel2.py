@@ -433,6 +433,9 @@ def test_view_azimuths_meet_at_north(safe):
     assert np.isnan(angles["azimuth"].values[0, 1, 0])
     with pytest.raises(SceneError, match="has no Sun_Angles_Grid"):
         sun_angles(open_sentinel2(safe))
+    path.write_text(text.replace("EPSG:32", f"EPSG:{10**29}32"))
+    with pytest.raises(SceneError, match="make no sense"):
+        view_angles(open_sentinel2(safe))
 
 
 # --- masks ------------------------------------------------------------------------------------------------

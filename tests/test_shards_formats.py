@@ -1,7 +1,9 @@
 """Formats of shards: the suite over each of them, what only Zarr has, and shards made of other shards."""
 
 import shutil
+import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +166,22 @@ def test_patches_of_many_files_are_found(monkeypatch, tmp_path):
         for col, row in CELLS:
             for key, bands in values_of(col, row).items():
                 assert {name: pixels.tolist() for name, pixels in shard.read(key).items()} == {n: p.tolist() for n, p in bands.items()}
+
+
+def test_threads_read_a_shard_of_more_files_than_are_held_open(monkeypatch, tmp_path):
+    monkeypatch.setattr("rsdata.shards.zarr._FILE_BYTES", 2 * 4 * 120 * 120 * 2)
+    folder = packed(tmp_path / "small", CELLS, format="zarr")
+    monkeypatch.setattr("rsdata.shards.zarr._MOST_MAPPED", 2)
+    keys = [f"{SCENE}_{col}_{row}" for col, row in CELLS]
+    before = sys.getswitchinterval()
+    with ZarrStore(folder) as store, ThreadPoolExecutor(4) as threads:
+        expected = {key: store.read(key)["B02"].sum() for key in keys}
+        sys.setswitchinterval(1e-6)
+        try:
+            found = list(threads.map(lambda key: store.read(key)["B02"].sum(), keys * 200))
+        finally:
+            sys.setswitchinterval(before)
+    assert found == [expected[key] for key in keys] * 200
 
 
 def test_a_cut_file_or_a_lying_index_is_refused(zarr_shard, tmp_path):

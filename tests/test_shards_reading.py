@@ -3,7 +3,9 @@
 import json
 import multiprocessing
 import os
+import signal
 import struct
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -287,6 +289,43 @@ def test_a_store_in_use_before_the_workers_start_reads_in_them(store, start, wor
     assert {each for _, each in found} == {_sum(store, keys)[1]}
     assert os.getpid() not in {process for process, _ in found}
     assert _sum(store, keys)
+
+
+class SlowKey(str):
+    """A key that is looked up for as long as one likes."""
+
+    def __new__(cls, key: str, go_on: threading.Event) -> "SlowKey":
+        made = super().__new__(cls, key)
+        made.go_on, made.begun = go_on, threading.Event()
+        return made
+
+    def encode(self, *args: str) -> bytes:
+        self.begun.set()
+        assert self.go_on.wait(60)
+        return super().encode(*args)
+
+
+def test_a_child_forked_while_a_thread_looks_keys_up_reads(store):
+    def read(keys: Sequence[str]) -> None:
+        with store.pieces(keys, BANDS):
+            pass
+
+    slow = SlowKey("p1", threading.Event())
+    reader = threading.Thread(target=read, args=([slow],))
+    reader.start()
+    assert slow.begun.wait(60)
+    threading.Timer(0.2, slow.go_on.set).start()
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(20)
+        try:
+            read(["p2"])
+            os._exit(0)
+        finally:
+            os._exit(1)
+    reader.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_store_that_is_closed_while_it_is_read_stays_open_until_then(values, store):

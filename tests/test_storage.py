@@ -4,18 +4,26 @@ The store is moto behind a relay that can refuse requests or cut connections, so
 real sockets.
 """
 
+import hashlib
 import json
+import os
 import pickle
 import random
+import shutil
+import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import yaml
+from conftest import SMALL, run_steps, write_recipe
 from servers import s3_server
 from typer.testing import CliRunner
 
@@ -23,6 +31,7 @@ from rsdata import shards, steps
 from rsdata.commands import app
 from rsdata.errors import ShardError, WorkspaceError
 from rsdata.shards.objects import Objects
+from rsdata.shards.remote import RemotePixels
 from rsdata.workspace import Workspace, file_sha256
 
 
@@ -84,8 +93,22 @@ def _read_message(connection: socket.socket) -> tuple[bytes, bytes]:
     head, body = received.split(b"\r\n\r\n", 1)
     length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0)
     while len(body) < length:
-        body += connection.recv(2**16)
+        chunk = connection.recv(2**16)
+        if not chunk:
+            return b"", b""
+        body += chunk
     return head, body
+
+
+def test_the_relay_gives_up_a_request_whose_body_is_cut():
+    here, there = socket.socketpair()
+    here.sendall(b"PUT /a HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf")
+    here.close()
+    found: list[tuple[bytes, bytes]] = []
+    reader = threading.Thread(target=lambda: found.append(_read_message(there)), daemon=True)
+    reader.start()
+    reader.join(30)
+    assert found == [(b"", b"")]
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +118,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]
         if find_spec(package) is None:
             pytest.skip(f"{package} is not installed; it comes with the extra `dev`")
     with s3_server(tmp_path_factory.mktemp("moto")) as server, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", server.url)
-        patch.setenv("AWS_ACCESS_KEY_ID", "planted")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "planted")
-        patch.setenv("AWS_REGION", "us-east-1")
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
         client = server._client()
         client.create_bucket(Bucket="datasets")
         yield SimpleNamespace(client=client, port=int(server.url.rsplit(":", 1)[1]))
@@ -138,6 +159,27 @@ def test_a_stored_dataset_has_every_file_of_its_manifest_byte_for_byte(store, bu
     assert (done.files, done.skipped, done.findings) == (len(there), 0, ())
     assert done.bytes == sum(map(len, there.values()))
     assert not [name for name in there if name.startswith(("parts/", "receipts/", "inputs/", "scratch/"))]
+
+
+def test_a_stored_recipe_names_tables_that_are_stored_too_and_nothing_half_written_is(store, built, tmp_path):
+    kept = resources.files("rsdata.labels") / "tables"
+    tables = {"mine.csv": "bigearthnet-19.csv", "map.csv": "clc-3_to_bigearthnet-19.csv"}
+    for name, known in tables.items():
+        (tmp_path / name).write_bytes((kept / known).read_bytes())
+    said = {"nomenclature": "mine.csv", "codes": "clc-3", "conversion": "map.csv"}
+    root = Path(shutil.copytree(built.root, tmp_path / "copy"))
+    workspace, _ = run_steps(write_recipe(tmp_path, SMALL | {"labels": said}), root)
+    half = workspace.catalogue(".items.parquet.0123abcd-7-0123abcd.part")
+    half.touch()
+    steps.upload_dataset(workspace, "s3://datasets/own-tables")
+    there = stored(store.client, "own-tables")
+    named = yaml.safe_load(there["recipe.yaml"])["labels"]
+    assert {key: named[key] for key in said} == said
+    assert all(there[name] == (kept / known).read_bytes() for name, known in tables.items())
+    assert half.relative_to(root).as_posix() not in there
+    assert {path.name for path in workspace.audit.parent.iterdir()} - {half.name} == {
+        name.removeprefix("catalog/") for name in there if name.startswith("catalog/")
+    }
 
 
 def test_a_second_upload_stores_only_what_is_missing_or_differs(store, built):
@@ -252,6 +294,83 @@ def test_a_zarr_shard_is_read_by_its_url_as_from_the_disk(far_shard, zarr_shard)
         again.close()
 
 
+def refused_in_a_forked_child(act: Callable[[], object]) -> bool:
+    """Whether a process that is forked off is told by a ShardError, and does not hang."""
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(20)
+        try:
+            act()
+        except ShardError as error:
+            os._exit(0 if "forked off" in str(error) and not error.context.get("passing") else 2)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_forked_process_is_told_that_it_cannot_read_by_url(far_shard):
+    with shards.open_shard(far_shard) as far:
+        key = far.index["patch_id"][0]
+        far.read(key)
+        assert refused_in_a_forked_child(lambda: far.read(key))
+        assert refused_in_a_forked_child(lambda: far.pieces([key], ["B02"]).__enter__())
+        assert refused_in_a_forked_child(lambda: shards.open_shard(far_shard))
+
+
+def test_the_store_of_a_shard_by_url_pickles_too(far_shard):
+    with shards.open_shard(far_shard) as far:
+        key = far.index["patch_id"][0]
+        again = pickle.loads(pickle.dumps(far._store))
+        assert again.read_bytes(key) == far.read_bytes(key)
+        again.close()
+
+
+def test_a_batch_that_fails_keeps_no_chunks(far_shard, monkeypatch):
+    with shards.open_shard(far_shard) as far:
+        keys = far.index["patch_id"].tolist()[:6]
+        opened = [pixels for groups in far._store._groups.values() for _, pixels in groups]
+        read = RemotePixels._chunk
+
+        def chunk(self: RemotePixels, row: int) -> bytes | None:
+            if row == 3:
+                raise ShardError("refused")
+            return read(self, row)
+
+        monkeypatch.setattr(RemotePixels, "_chunk", chunk)
+        with pytest.raises(ShardError, match="refused"), far.pieces(keys, ["B02", "B05"]):
+            pass
+        far._store._requests.shutdown(wait=True)
+        assert [pixels._ahead for pixels in opened] == [{}] * len(opened)
+
+
+def test_a_shard_by_url_whose_patches_are_larger_than_its_bands_is_refused(store, zarr_shard):
+    place = "s2_10m/pixels/zarr.json"
+    said = json.loads((zarr_shard / place).read_text())
+    patches, bands, *_ = said["shape"]
+    said["shape"] = [patches, bands, 1200, 1200]
+    said["chunk_grid"]["configuration"]["chunk_shape"][2:] = [1200, 1200]
+    said["codecs"][0]["configuration"]["chunk_shape"][2:] = [1200, 1200]
+    changed = json.dumps(said).encode()
+    manifest = json.loads((zarr_shard / "manifest.json").read_text())
+    for file in manifest["files"]:
+        if file["path"] == place:
+            file.update(bytes=len(changed), sha256=hashlib.sha256(changed).hexdigest())
+    for path in zarr_shard.rglob("*"):
+        if path.is_file():
+            relative = path.relative_to(zarr_shard).as_posix()
+            content = {place: changed, "manifest.json": json.dumps(manifest).encode()}.get(relative, path.read_bytes())
+            store.client.put_object(Bucket="datasets", Key=f"large/{relative}", Body=content)
+    with pytest.raises(ShardError, match=r"claims patches of 11,520,000 bytes; the bands need at most"):
+        shards.open_shard("s3://datasets/large")
+
+
+def test_a_description_that_is_too_large_is_not_fetched(far_shard, monkeypatch):
+    monkeypatch.setattr("rsdata.shards.remote._MOST_BYTES", 100)
+    with pytest.raises(ShardError, match=r"shard/manifest.json has [\d,]+ bytes; expected at most 100, so store it again"):
+        shards.open_shard(far_shard)
+
+
 def test_training_reads_the_same_batches_by_url(far_shard, zarr_shard):
     torch = pytest.importorskip("torch")
     from rsdata.training.dataset import PatchDataset
@@ -286,6 +405,22 @@ def test_plain_zarr_and_pyarrow_read_what_was_stored(store, built, far_shard, za
     files = FsspecStore("s3", client_options={"allow_http": True})
     table = pq.read_table("datasets/tables/patches.parquet", filesystem=files, columns=["patch_id", "split"])
     assert table.equals(pq.read_table(built.patches, columns=["patch_id", "split"]))
+
+
+@pytest.mark.parametrize(
+    "name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_SESSION_TOKEN", "AWS_SKIP_SIGNATURE", "AWS_DEFAULT_REGION"]
+)
+def test_a_variable_that_is_set_to_nothing_counts_as_not_set(monkeypatch, name):
+    obstore = pytest.importorskip("obstore", reason="obstore is not installed; it comes with the extra `download`")
+    for each in list(os.environ):
+        if each.startswith("AWS_"):
+            monkeypatch.delenv(each)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "planted")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted")
+    monkeypatch.setenv(name, "")
+    asked = obstore.sign(Objects("s3://datasets/shard")._store, "GET", "manifest.json", timedelta(hours=1))
+    assert asked.startswith("https://s3.us-east-1.amazonaws.com/datasets/shard/manifest.json?X-Amz-Algorithm=")
+    assert "Security-Token" not in asked
 
 
 def test_what_cannot_be_read_from_afar_is_told(store, built, far_shard):

@@ -14,6 +14,7 @@ from rsdata.catalog.geoparquet import write_rows
 from rsdata.commands import app
 from rsdata.errors import CatalogError, SubsetError
 from rsdata.records import SUBSET_KEY, PatchFacts, SubsetInfo
+from rsdata.steps.subset_sources import read_embeddings
 from rsdata.subsets import (
     FREE,
     NOISES,
@@ -392,6 +393,20 @@ def test_the_most_diverse_are_those_that_brute_force_finds():
 def test_an_embedding_without_a_direction_is_refused():
     with pytest.raises(SubsetError, match="2 embeddings are zero or not finite, row 1 first"):
         unit_vectors(np.array([[1.0, 2], [0, 0], [np.nan, 1]]))
+
+
+@pytest.mark.parametrize(
+    ("columns", "split"),
+    [
+        ({"patch_id": ["a", "b"], "embedding": [1.0, 2.0]}, None),
+        ({"patch_id": ["a", "b"], "embedding": [["north"], ["south"]]}, None),
+        ({"patch_id": ["a", "b"], "embedding": [[1.0], [2.0]], "split": [1, 2]}, "train"),
+    ],
+)
+def test_a_table_whose_columns_are_no_embeddings_is_refused(tmp_path, columns, split):
+    pd.DataFrame(columns).to_parquet(tmp_path / "embeddings.parquet")
+    with pytest.raises(SubsetError, match="cannot be read as embeddings"):
+        read_embeddings(tmp_path / "embeddings.parquet", split)
 
 
 def test_the_keep_list_names_the_patch_that_each_left_out_one_is_like(tmp_path):

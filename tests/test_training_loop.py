@@ -395,6 +395,11 @@ def test_a_damaged_or_foreign_file_is_refused_in_words(trained, tmp_path):
     from safetensors.torch import save_file
 
     save_file({"weight": torch.zeros(2)}, foreign)
+    deep = tmp_path / "deep.safetensors"
+    with safe_open(trained[1], framework="pt") as file:
+        save_file({"weight": torch.zeros(2)}, deep, metadata=dict.fromkeys(file.metadata(), "[" * 200_000))
+    with pytest.raises(TrainingError, match="of another version"):
+        load_checkpoint(deep)
     for path, message in ((damaged, "cannot be read"), (tmp_path / "none", "cannot be read"), (foreign, "not what they must be fed")):
         with pytest.raises(TrainingError, match=message):
             load_checkpoint(path)

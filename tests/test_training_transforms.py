@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rsdata.captions import MapClasses, TemplateCaptioner, TextOptions, TextRows, check_caption, facts_of
+from rsdata.captions.solver import MapSolver, QuestionReader
 from rsdata.errors import TrainingError
 from rsdata.labels import load_nomenclature
 from rsdata.records import DIRECTIONS, PixelBox, PixelPoint
@@ -14,7 +15,6 @@ from rsdata.shards.reading import SYMMETRIES
 from rsdata.shards.reading.batches import _steps
 from rsdata.testing.mutations import known_facts
 from rsdata.testing.reference_maps import map_row, reference_map
-from rsdata.testing.solver import MapSolver, QuestionReader
 from rsdata.testing.text_trial import around_generated, facts_and_maps
 from rsdata.training.transforms import RandomTurn, Turned, combined, inverse, turn_boxes, turn_pixels, turn_points, turn_words
 

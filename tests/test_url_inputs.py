@@ -70,9 +70,8 @@ def bucket(built: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         if find_spec(package) is None:
             pytest.skip(f"{package} is not installed; it comes with the extra `dev`")
     with s3_server(tmp_path_factory.mktemp("moto")) as server, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", server.url)
-        patch.setenv("AWS_ACCESS_KEY_ID", "planted")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "planted")
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
         server.put("scenes", built.inputs, "small")
         client = server._client()
         client.put_object_acl(Bucket="scenes", Key="small/countries.gpkg", ACL="public-read")

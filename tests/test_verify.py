@@ -6,10 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import run_steps
+from conftest import SMALL, run_steps, write_recipe
 
 from rsdata import steps
 from rsdata.errors import WorkspaceError
+from rsdata.recipe import load_recipe
 from rsdata.records import Manifest, Receipt
 from rsdata.workspace import Workspace, read_record
 
@@ -124,3 +125,26 @@ def test_two_builds_of_one_recipe_have_the_same_manifest_and_catalogue(small_rec
     assert again.manifest.read_bytes() == built.manifest.read_bytes()
     for name in ("items.parquet", "collection.json", "croissant.json", "card.md"):
         assert again.catalogue(name).read_bytes() == built.catalogue(name).read_bytes(), name
+
+
+def test_shards_of_scenes_that_were_merged_or_whose_scene_left_are_not_missed(built, tmp_path):
+    root = Path(shutil.copytree(built.root, tmp_path / "copy", copy_function=shutil.copy2))
+    merged = SMALL | {"training": None}
+    per_scene = write_recipe(tmp_path, merged | {"shards": {"per_scene": True}})
+    workspace, _ = run_steps(per_scene, root)
+    units = [name.removeprefix("lmdb-") for name in workspace.receipted("shards") if name != "lmdb"]
+    assert len(units) == 2
+    assert findings(workspace) == []
+
+    recipe = load_recipe(per_scene)
+    steps.assign_splits(units[:1], recipe, workspace)
+    steps.caption_patches(recipe, workspace)
+    steps.pack_shards(units[:1], recipe, workspace)
+    steps.write_manifest(units[:1], [], recipe, workspace)
+    assert workspace.receipted("shards") == ["lmdb", f"lmdb-{units[0]}"]
+    assert findings(workspace) == []
+
+    run_steps(write_recipe(tmp_path, merged), root)
+    assert workspace.receipted("shards") == ["lmdb"]
+    assert findings(workspace) == []
+    assert workspace.manifest.read_bytes() == built.manifest.read_bytes()

@@ -43,7 +43,7 @@ def caption_write(
     given: dict[str, Any] = {"engine": engine, "seed": seed}
     changes = {name: value for name, value in given.items() if value is not None} | model_changes(base_url, model, api_key_env)
     workspace = steps.open_workspace(directory)
-    with bar("captions") as advance:
+    with bar("captions") as advance, steps.changing(workspace):
         outcome = steps.recaption(workspace, changes, ask=not offline, advance=advance)
     report = steps.read_text_report(workspace)
     if as_json:

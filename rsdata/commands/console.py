@@ -67,9 +67,13 @@ def end(failures: list[steps.Failure]) -> None:
 
 
 def reason_and_remedy(message: str) -> tuple[str, str]:
-    """What a message of rsdata says was found, and what it says to do: it comes last, after a semicolon."""
+    """What a message of rsdata says was found, and what it says to do: it comes last, after a semicolon.
+
+    Some say there only what was expected, and that is no advice.
+    """
     reason, found, remedy = message.rpartition("; ")
-    return (reason, remedy) if found else (message, "repeat the command; if it ends the same way, leave this one out")
+    advises = found and (", so " in remedy or not remedy.startswith("expected "))
+    return (reason, remedy) if advises else (message, "repeat the command; if it ends the same way, leave this one out")
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -12,13 +11,12 @@ import typer
 from rsdata import steps
 from rsdata.commands.console import AsJson, Workers, bar, end, err, in_bytes, new_table, out, print_findings, reason_and_remedy
 from rsdata.commands.progress import print_line, stages
+from rsdata.commands.stopped import ending_when_stopped
 from rsdata.commands.train import print_training
 from rsdata.errors import BuildFailed, RsdataError
 from rsdata.recipe import load_recipe
 
 app = typer.Typer()
-
-STOPPED = "stopped; the same command goes on from here"
 
 
 LogJson = Annotated[bool, typer.Option("--log-json", help="Say what happens in lines of JSON instead of text.")]
@@ -54,7 +52,8 @@ def build(
 def report(directory: Annotated[Path, typer.Argument(help="A built dataset.")]) -> None:
     """Draw the report of a built dataset again."""
     workspace = steps.open_workspace(directory)
-    outcome = steps.write_report(load_recipe(workspace.recipe), workspace)
+    with steps.reading(workspace):
+        outcome = steps.write_report(load_recipe(workspace.recipe), workspace)
     out.print(f"{'Nothing has changed since' if outcome.skipped else 'Wrote'} {workspace.report}", soft_wrap=True)
 
 
@@ -81,19 +80,11 @@ def _build(
     as_json: bool = False,
     log_json: bool = False,
 ) -> None:
-    """Build and tell about it; a signal ends the process here, without waiting for threads that are still at work."""
-    from rsdata.flows.stopping import stopping
-
+    """Build and tell about it."""
+    in_lines = (lambda line: print_line({"event": "stopped", "message": line}),) if log_json else ()
     try:
-        with stopping():
+        with ending_when_stopped(*in_lines):
             _build_and_tell(recipe, out_dir, workers, dask, only, as_json, log_json)
-    except KeyboardInterrupt as stop:
-        if log_json:
-            print_line({"event": "stopped", "message": STOPPED})
-        else:
-            err.print(f"rsdata: {STOPPED}")
-        sys.stdout.flush()
-        os._exit(getattr(stop, "exit_code", 130))
     except RsdataError as error:
         if not log_json:
             raise

@@ -1,6 +1,7 @@
 """Bars on a terminal, one line per finished unit elsewhere."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -51,6 +52,7 @@ def stages(quiet: bool, as_lines: bool = False) -> Iterator[Any]:
     )
     with Progress(*columns, console=err) as progress:
         rows: dict[str, Any] = {}
+        totals: Counter[str] = Counter()
 
         def show(event: Any) -> None:
             if event.stage == "training":
@@ -58,7 +60,9 @@ def stages(quiet: bool, as_lines: bool = False) -> Iterator[Any]:
             if "training" in rows:
                 print_event(event)
             if event.stage not in rows:
-                rows[event.stage] = progress.add_task(event.stage, total=event.total or 1, last="")
+                rows[event.stage] = progress.add_task(event.stage, total=1, last="")
+            totals[event.stage] += event.total
+            progress.update(rows[event.stage], total=max(1, totals[event.stage]))
             if event.note:
                 progress.update(rows[event.stage], last=event.note)
             if event.unit is not None:

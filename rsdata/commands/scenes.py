@@ -10,6 +10,7 @@ import typer
 from rsdata import steps
 from rsdata.commands.console import AsJson, end, in_bytes, new_table, out
 from rsdata.commands.progress import bytes_bar, stages
+from rsdata.commands.stopped import ending_when_stopped
 from rsdata.errors import BuildFailed, RsdataError
 
 app = typer.Typer(no_args_is_help=True, help="Look at products and correct them.")
@@ -99,7 +100,7 @@ def scenes_correct(
     files = {name: str(path.absolute()) for name, path in {"gipp": gipp, "dem": dem}.items() if path}
     options = steps.make_sen2cor_options({**given, **files})
     rows: list[dict[str, Any]] = []
-    with stages(quiet=as_json) as show:
+    with ending_when_stopped(), stages(quiet=as_json) as show:
 
         def tell(event: Any) -> None:
             if event.unit is not None:

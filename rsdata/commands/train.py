@@ -65,9 +65,10 @@ def train(
         if sensors is not None:
             of_recipe.pop("bands", None)  # which may be of others
         options = Training.parse(of_recipe | given)
-        steps.train_baseline(recipe, workspace, options, save_minutes * 60)
-        if steps.writes_results():
-            steps.write_report(recipe.model_copy(update={"training": options}), workspace)
+        with steps.reading(workspace):
+            steps.train_baseline(recipe, workspace, options, save_minutes * 60)
+            if steps.writes_results():
+                steps.write_report(recipe.model_copy(update={"training": options}), workspace)
     else:
         if out_dir is None:
             raise RecipeError(f"{directory} is no dataset; for a shard name a folder for the results with --out", path=str(directory))

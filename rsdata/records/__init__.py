@@ -50,7 +50,18 @@ from rsdata.records.scenes import (
     Sentinel2Scene,
 )
 from rsdata.records.series import CubeFrame, CubeRow
-from rsdata.records.shards import Artifact, BandInfo, BandStatistics, LabelClass, LeftOut, ShardIndexRow, ShardManifest, SplitInfo
+from rsdata.records.shards import (
+    Artifact,
+    BandInfo,
+    BandStatistics,
+    LabelClass,
+    LeftOut,
+    ShardIndexRow,
+    ShardManifest,
+    SplitInfo,
+    keys_of,
+    sensors_of,
+)
 from rsdata.records.splits import (
     FINDING_KINDS,
     AuditAgainst,
@@ -251,6 +262,7 @@ __all__ = [
     "arrow_schema",
     "columns_of",
     "is_s1_product",
+    "keys_of",
     "parse_start",
     "place_id",
     "reference_map_id",
@@ -260,5 +272,6 @@ __all__ = [
     "s1_start",
     "s2_scene_id",
     "schema_text",
+    "sensors_of",
     "write_schemas",
 ]

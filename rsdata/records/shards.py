@@ -1,11 +1,14 @@
 """What a shard says of itself."""
 
-from typing import Any, Literal
+from collections.abc import Iterable
+from itertools import repeat
+from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
 from rsdata.records.base import Record
 from rsdata.records.video import CubeGroup
+from rsdata.sensors import REFERENCE_MAP, SENTINEL1
 
 
 class BandStatistics(Record):
@@ -102,8 +105,35 @@ class ShardIndexRow(Record):
     """One row of a shard's ``index.parquet``: what training needs to know of a patch."""
 
     patch_id: str
-    sensor: str = Field(description="whose bands lie under patch_id")
+    sensor: str = Field(description="whose bands lie under patch_id, or under a key of their own where there is one")
     s1_key: str | None
     reference_map_key: str | None
     split: str | None
     labels: list[str]
+
+
+_BESIDE = {SENTINEL1.name: "s1_key", REFERENCE_MAP.name: "reference_map_key"}  # sensor to the column with its keys
+
+
+class IndexColumns(Protocol):
+    """The rows of an index by column, as a data frame has them."""
+
+    def __getitem__(self, column: str, /) -> Iterable[Any]: ...
+
+
+def keys_of(index: IndexColumns, sensor: str) -> list[str | None]:
+    """The key each patch of an index has for a sensor's bands, None where it has none.
+
+    A sensor's own column comes first: a patch of Sentinel-1 alone may be named as its Sentinel-2 twin is.
+    """
+    others = index[_BESIDE[sensor]] if sensor in _BESIDE else repeat(None)
+    return [
+        other if isinstance(other, str) else patch_id if of == sensor else None
+        for patch_id, of, other in zip(index["patch_id"], index["sensor"], others, strict=False)
+    ]
+
+
+def sensors_of(index: IndexColumns) -> list[str]:
+    """The sensors an index has keys of."""
+    beside = [sensor for sensor, column in _BESIDE.items() if any(isinstance(key, str) for key in index[column])]
+    return list(dict.fromkeys([*index["sensor"], *beside]))

@@ -18,10 +18,10 @@ from rsdata.records import (
     SubsetInfo,
     TextReport,
 )
-from rsdata.steps.archiving import ARCHIVE_SUMMARY, archive_folder, unpack_archive
+from rsdata.steps.archiving import archive_folder, unpack_archive
 from rsdata.steps.auditing import audit_table, conditions_met, parse_conditions
 from rsdata.steps.benching import bench_shard
-from rsdata.steps.builder import builder_of, building
+from rsdata.steps.builder import builder_of, building, changing, reading
 from rsdata.steps.captioning import caption_patches
 from rsdata.steps.cataloguing import write_manifest
 from rsdata.steps.comparing import compare_datasets, differences_in_words
@@ -53,7 +53,7 @@ from rsdata.steps.exporting import TEXT_FORMS, export_texts
 from rsdata.steps.fetching import fetch_inputs
 from rsdata.steps.finding import Found, find_scenes, largest_scene_bytes, scenes_at_once
 from rsdata.steps.inputs import Inputs, locate_inputs, make_inputs
-from rsdata.steps.journal import event_of, log_line, read_state, receipts_by_stage
+from rsdata.steps.journal import event_of, event_of_failure, log_line, read_state, receipts_by_stage
 from rsdata.steps.local_workers import LocalWorkers
 from rsdata.steps.looking import inspect_scene, open_workspace, shard_info, summarize_scene, verify_shard
 from rsdata.steps.packing import pack_shards
@@ -76,7 +76,6 @@ from rsdata.steps.verifying import unvouched_files, verify_dataset
 from rsdata.workspace import Workspace
 
 __all__ = [
-    "ARCHIVE_SUMMARY",
     "EXPORT_FORMS",
     "TEXT_FORMS",
     "TILE_PX",
@@ -109,6 +108,7 @@ __all__ = [
     "builder_of",
     "building",
     "caption_patches",
+    "changing",
     "check_sen2cor",
     "check_space",
     "choose_patches",
@@ -127,6 +127,7 @@ __all__ = [
     "download_products",
     "embed_patches",
     "event_of",
+    "event_of_failure",
     "export_dataset",
     "export_texts",
     "failure",
@@ -164,6 +165,7 @@ __all__ = [
     "read_state",
     "read_text_report",
     "read_training",
+    "reading",
     "recaption",
     "receipts_by_stage",
     "register_scene",

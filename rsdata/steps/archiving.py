@@ -8,11 +8,9 @@ from rsdata.catalog.exports import pack, unpack
 from rsdata.errors import ArchiveError, WorkspaceError
 from rsdata.records import Manifest
 from rsdata.steps.publishing import check_outputs
-from rsdata.workspace import Workspace, read_record, writing_folder
+from rsdata.workspace import Workspace, is_leftover, read_record, writing_folder
 
 Advance = Callable[[int], None]
-
-ARCHIVE_SUMMARY = "parts of bounded size, tar.zst, with an index and checksums; of any folder"
 
 
 def archive_folder(
@@ -31,7 +29,7 @@ def archive_folder(
     Args:
         out: folder for the parts; must not exist yet, nor lie in ``root``.
         part_bytes: the most a part may have.
-        leave_out: names of files and folders directly below ``root``.
+        leave_out: names of files and folders directly below ``root``; a slash at the end is allowed.
         advance: told how many files were packed.
 
     Raises: ArchiveError if something cannot be archived; WorkspaceError if ``root`` is no folder or no finished dataset.
@@ -42,13 +40,14 @@ def archive_folder(
     if out.exists() or root in out.resolve().parents:
         reason = "exists" if out.exists() else "lies in the folder to be archived"
         raise WorkspaceError(f"{out} {reason}; name another with --out", path=str(out))
-    if absent := sorted(name for name in leave_out if not (root / name).exists()):
-        raise ArchiveError(f"{root} has no {', '.join(absent)} to leave out; leave out what lies directly in it", path=str(root))
-    left_out = set(leave_out)
+    left_out = {name.rstrip("/") for name in leave_out}
+    if absent := sorted(name for name in left_out if name in ("", ".", "..") or "/" in name or not (root / name).exists()):
+        named = ", ".join(absent) or "/"
+        raise ArchiveError(f"{root} has no {named} to leave out; name what lies directly in it, such as parts", path=str(root))
     if _is_dataset(root):
         workspace = Workspace(root)
         check_outputs(workspace, read_record(workspace.manifest, Manifest))
-        left_out.add(workspace.build_lock.parent.name)
+        left_out.add(workspace.build.name)
     files = list(_files(root, left_out))
     if not files:
         raise ArchiveError(f"{root} holds no files to archive", path=str(root))
@@ -70,7 +69,7 @@ def unpack_archive(archive: Path, out: Path, *, workers: int = 1, advance: Advan
 def _is_dataset(root: Path) -> bool:
     """Raises: WorkspaceError if it is one that is not finished."""
     workspace = Workspace(root)
-    if not (root / "receipts").is_dir():
+    if not workspace.receipts.is_dir():
         return False
     if not workspace.manifest.is_file():
         raise WorkspaceError(f"{root} is a dataset that is not finished; run its build to the end first", path=str(root))
@@ -84,16 +83,12 @@ def _files(root: Path, left_out: Collection[str]) -> Iterator[str]:
         if here == root:
             folders[:] = [name for name in folders if name not in left_out]
             names = [name for name in names if name not in left_out]
-        folders[:] = [name for name in folders if not _half_written(name)]
+        folders[:] = [name for name in folders if not is_leftover(name)]
         for name in [*folders, *names]:
             path = here / name
             if path.is_symlink() or not (path.is_dir() or path.is_file()):
                 raise ArchiveError(f"{path} is a link or no regular file; archives hold files alone, put a copy there", path=str(path))
-        yield from ((here / name).relative_to(root).as_posix() for name in names if not _half_written(name))
-
-
-def _half_written(name: str) -> bool:
-    return name.startswith(".") and name.endswith((".part", ".old"))
+        yield from ((here / name).relative_to(root).as_posix() for name in names if not is_leftover(name))
 
 
 def _raise(error: OSError) -> None:

@@ -29,9 +29,7 @@ class QuestionWriter:
 
     def __init__(self, recipe: Recipe, options: captions.TextOptions) -> None:
         """Take the recipe of a dataset, and what its questions depend on."""
-        from rsdata.testing.solver import QuestionReader
-
-        self._options, self._reader = options, QuestionReader(options.around.classes)
+        self._options, self._reader = options, captions.QuestionReader(options.around.classes)
         self._class_of_code = nomenclature_of(recipe).class_of_code
 
     def rows(self, facts: Sequence[PatchFacts], maps: Sequence[np.ndarray], captions_of: Iterable[TextRow]) -> tuple[pa.Table, int]:
@@ -42,17 +40,15 @@ class QuestionWriter:
             maps: (y, x) uint16 codes of the same patches.
             captions_of: rows of the same patches, in the same order.
         """
-        from rsdata.testing.solver import MapSolver
-
         map_of = {each.patch_id: codes for each, codes in zip(facts, maps, strict=True)}
-        solvers: dict[str, MapSolver] = {}
+        solvers: dict[str, captions.MapSolver] = {}
 
         def is_right(facts: PatchFacts, question: captions.Question) -> bool:
             solver = solvers.get(facts.patch_id)
             if solver is None:
                 codes, known = map_of[facts.patch_id], {"country": facts.country, "season": facts.season, "climate": facts.climate}
                 solvers.clear()  # patch by patch
-                solver = solvers[facts.patch_id] = MapSolver(codes, self._class_of_code, self._reader, **known)
+                solver = solvers[facts.patch_id] = captions.MapSolver(codes, self._class_of_code, self._reader, **known)
             options = (question.answer, *question.wrong) if question.wrong else ()
             point = None if question.point is None else (question.point.x, question.point.y)
             try:

@@ -68,7 +68,7 @@ class PortionMaker:
             maps = [store.read(reference_map_id(row["patch_id"]))[REFERENCE_MAP.band_names[0]] for row in rows]
         fewest = self._recipe.captions.min_region_pixels
         facts = [
-            captions.facts_of(row, codes, self._classes, min_region_pixels=fewest, climate=zone)
+            captions.facts_of(row, codes, self._classes, min_region_pixels=fewest, climate=zone, sensors=self._recipe.shards.sensors)
             for row, codes, zone in zip(rows, maps, zones, strict=True)
         ]
         return facts, maps

@@ -17,7 +17,7 @@ from rsdata.workspace import Workspace, file_sha256, writing
 
 _PORTION = 1024  # patches whose facts are in memory at a time
 _SHARED_OUT = 256  # patches that a worker takes at a time
-_WORTH_SHARING = 4096  # patches; with fewer, starting workers takes as long as they save
+WORTH_SHARING = 4096  # patches; with fewer, starting workers takes as long as they save
 
 
 def caption_patches(
@@ -56,6 +56,7 @@ def caption_patches(
     key = {f"maps {scene}": outputs_digest("quality", scene, workspace) for scene in _scenes(table).unique()}
     key |= {f"climate {number}": file_sha256(path) for number, path in enumerate(climate_files(recipe, workspace))}
     key |= {"patches": outputs_digest("splits", "all", workspace), "recipe": recipe.captions.digest()}
+    key |= {"sensors": recipe.shards.sensors[0]} if len(recipe.shards.sensors) == 1 else {}  # texts say who saw a patch, and when
     return once("captions", "all", workspace, {**key, "labels": nomenclature_of(recipe).digest}, work)
 
 
@@ -69,7 +70,7 @@ def _made(
     advance: Callable[[int], None],
 ) -> Iterator[PortionTexts]:
     """Facts and texts of all patches, in the order of their ids."""
-    if workers > 1 and len(table) >= _WORTH_SHARING and not isinstance(engine, captions.ModelEngine):
+    if workers > 1 and len(table) >= WORTH_SHARING and not isinstance(engine, captions.ModelEngine):
         for made in texts_in_processes(_portions(table, _SHARED_OUT), recipe, workspace, options, workers):
             advance(len(made.facts))
             yield made

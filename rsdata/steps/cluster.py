@@ -5,14 +5,15 @@ never holds more than runs. Workers read and write the workspace themselves, on 
 What a lost worker or a lost scheduler had under way is sent again: a step is safe to repeat.
 """
 
+import itertools
 import json
 import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from socket import gethostname
@@ -24,13 +25,16 @@ from distributed import Client, Future
 from distributed.comm import CommClosedError
 
 from rsdata import __version__
-from rsdata.errors import ClusterError
+from rsdata.errors import ClusterError, RsdataError
+from rsdata.steps.local_workers import stopped_meanwhile
 from rsdata.workspace import Workspace, writing
 
 PATIENCE_S = 120.0  # without a scheduler, or without a worker that has room, before a build gives up
 MOST_LOST = 3  # workers that a step may end before it is given up
 _GROUP = "rsdata"  # of all tasks, in Dask's books
 _LOOK_S = 1.0  # between looks at a cluster that says nothing
+_ASK_AGAIN_S = 10.0  # after which a worker that gave no answer is asked once more
+_LAST_LOOK_S = 5.0  # that a build which a signal ends waits for what is under way
 _LOST = (CancelledError, CommClosedError, OSError, TimeoutError, RuntimeError)  # what Dask raises where a connection is gone
 
 
@@ -57,20 +61,31 @@ def _answer(probe: Path) -> Member:
 class Cluster:
     """A running Dask cluster that steps are sent to; a context manager, and safe to use from several threads."""
 
-    def __init__(self, address: str, workspace: Workspace, step_bytes: int, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        address: str,
+        workspace: Workspace,
+        step_bytes: int,
+        patience_s: float = PATIENCE_S,
+        note: Callable[[str], None] = lambda line: None,
+    ) -> None:
         """Connect, and see that the workers can do the work.
 
         Args:
             address: of the scheduler, such as ``tcp://host:8786``, or the path of the JSON file it wrote.
             step_bytes: memory that one step takes at most.
             patience_s: how long a cluster may be away.
+            note: told why a worker that comes later is not taken.
 
         Raises: ClusterError if there is no scheduler, no worker, or one that sees another file system or has another rsdata.
         """
-        self.address, self.workspace, self.step_bytes, self.patience_s = address, workspace, step_bytes, patience_s
+        self.address, self.workspace, self.step_bytes, self.patience_s, self._note = address, workspace, step_bytes, patience_s, note
         self._changed = threading.Condition()
+        self._mark, self._numbers = f"x{uuid.uuid4().hex[:12]}", itertools.count()
         self._members: dict[str, Member] = {}  # by address of the worker
-        self._refused: set[str] = set()
+        self._refused: dict[str, float] = {}  # by address, until when
+        self._leaving = False  # nothing is begun any more
+        self._left = False  # nor waited for
         self._busy: dict[str, int] = {}
         self._looked = 0.0
         self._room_seen = time.monotonic()  # when there last was a worker that could do a step at all
@@ -86,7 +101,18 @@ class Cluster:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.client.close(timeout=5)
+        """Begin nothing more, and wait for what is under way: a step on a worker cannot be ended, and writes to the folder.
+
+        If a signal asks this process to end, the wait is short, and steps may go on for a while after it.
+        """
+        try:
+            with self._changed:
+                self._leaving = True
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: not self._busy, None if isinstance(error, Exception | None) else _LAST_LOOK_S)
+        finally:
+            self._left = True
+            self.client.close(timeout=5)
 
     def slots(self) -> int:
         """Steps that the workers there are now do at a time; at least one."""
@@ -110,28 +136,38 @@ class Cluster:
     def run(self, step: Callable[..., Any], *arguments: Any) -> Any:
         """Do a step on a worker that has room for it, once there is one; what the step returns.
 
-        Raises: what the step raises; ClusterError if the cluster stays away, or the step ends worker after worker.
+        Raises: what the step raises; ClusterError if the cluster stays away, or the step ends worker after worker; WorkerDied if the
+            build was stopped.
         """
-        lost = 0
+        lost, why = 0, _Why()
         while True:
             client, worker = self._take()
             future: Future | None = None
             try:
-                with suppress(*_LOST):
-                    # never the same key: a step looks for itself whether it was done before
-                    key = (_GROUP, step.__name__, uuid.uuid4().hex)
-                    future = client.submit(step, *arguments, pure=False, key=key, workers=[worker], allow_other_workers=False, retries=0)
+                with why.noting():
+                    future = client.submit(
+                        step, *arguments, pure=False, key=self._key(), workers=[worker], allow_other_workers=False, retries=0
+                    )
                 if future is not None and self._wait(future, client, worker):
-                    if future.status == "error":
-                        raise future.exception(timeout=10)
-                    with suppress(*_LOST):
-                        return future.result(timeout=10)
+                    with why.noting():
+                        error, result = self._outcome(future, client, worker)
+                        if error is None:
+                            return result
+                        why.of_step = error
+                    if why.of_step is not None:
+                        raise why.of_step
                 lost += client is self.client and client.status == "running"
             finally:
                 self._give(worker)
                 if future is not None and future.status == "pending":
                     with suppress(*_LOST):
                         future.cancel()
+            if lost > MOST_LOST and why.lost is not None:
+                raise ClusterError(
+                    f"{step.__name__} was lost {lost} times on the Dask cluster at {self.address}{why.in_words()}; "
+                    "see what its scheduler and workers log, and repeat the command",
+                    step=step.__name__,
+                ) from why.lost
             if lost > MOST_LOST:
                 raise ClusterError(
                     f"{step.__name__} ended {_count(lost, 'Dask worker')}, most likely for want of memory; start workers with a larger "
@@ -140,23 +176,44 @@ class Cluster:
                 )
             self._regain(client)
 
+    def _key(self) -> str:
+        """A name that no task had before, as a step looks for itself whether it was done; short, as Dask remembers the last 100,000."""
+        return f"{_GROUP}-{next(self._numbers)}{self._mark}"
+
     def _wait(self, future: Future, client: Client, worker: str) -> bool:
         """Wait for the outcome of a step; False if the worker or the scheduler is lost before."""
         done = threading.Event()
         future.add_done_callback(lambda each: done.set())
         while future.status == "pending":
-            if not done.wait(_LOOK_S):
-                self._look()
-                with self._changed:
-                    if client is not self.client or worker not in self._members:
-                        break
+            if not done.wait(_LOOK_S) and not self._has(client, worker):
+                break
         return future.status in ("finished", "error")
+
+    def _outcome(self, future: Future, client: Client, worker: str) -> tuple[BaseException | None, Any]:
+        """What a step that has ended raised, or else returned, however long that takes to arrive.
+
+        Raises: TimeoutError, or another of ``_LOST``, if the worker or the scheduler is lost before.
+        """
+        while True:
+            try:
+                return (future.exception(timeout=10), None) if future.status == "error" else (None, future.result(timeout=10))
+            except TimeoutError:
+                if not self._has(client, worker):
+                    raise
+
+    def _has(self, client: Client, worker: str) -> bool:
+        """Look whether a worker that was sent a step is still there, and anybody waits for it."""
+        self._look()
+        with self._changed:
+            return client is self.client and worker in self._members and not self._left
 
     # --- workers ------------------------------------------------------------------------------------------
 
     def _take(self) -> tuple[Client, str]:
         """Wait for a worker that has room, and take some of it: the one that has most."""
         while True:
+            if self._leaving:
+                raise stopped_meanwhile()
             self._look()
             with self._changed:
                 free = {name: member.room(self.step_bytes) - self._busy.get(name, 0) for name, member in self._members.items()}
@@ -171,7 +228,7 @@ class Cluster:
             self._busy[worker] = self._busy.get(worker, 1) - 1
             if not self._busy[worker]:
                 del self._busy[worker]
-            self._changed.notify()
+            self._changed.notify_all()
 
     def _look(self) -> None:
         """See, not too often, which workers there are.
@@ -187,16 +244,14 @@ class Cluster:
         if client.status != "running":
             self._regain(client)
             return
-        with suppress(*_LOST):
+        why = _Why()
+        with why.noting():
             found = self._workers()
-            if new := [name for name in found if name not in self._members and name not in self._refused]:
-                answers = self._ask(new)
-                self._refused |= {name for name in new if _objection(name, answers.get(name), self.workspace) is not None}
-                found = {name: _joined(member, answers.get(name, self._members.get(name))) for name, member in found.items()}
-            else:
-                found = {name: _joined(member, self._members.get(name)) for name, member in found.items()}
+            known: dict[str, Any] = dict(self._members)
+            if new := [name for name in found if name not in known and self._refused.get(name, now) <= now]:
+                known |= self._examined(new, now)
             with self._changed:
-                self._members = {name: member for name, member in found.items() if name not in self._refused}
+                self._members = {name: _joined(member, known[name]) for name, member in found.items() if name in known}
                 self._changed.notify_all()
         with self._changed:
             if any(member.room(self.step_bytes) for member in self._members.values()):
@@ -207,13 +262,28 @@ class Cluster:
                 except ClusterError as error:
                     raise self._gone() from error
                 raise ClusterError(
-                    f"the Dask scheduler at {self.address} has had no worker with room for a scene for {self.patience_s:.0f} s; start "
-                    "workers and repeat the command, what is finished is not done again",
+                    f"the Dask scheduler at {self.address} has had no worker with room for a scene for {self.patience_s:.0f} s"
+                    f"{why.in_words()}; start workers and repeat the command, what is finished is not done again",
                     address=self.address,
                 )
 
+    def _examined(self, workers: list[str], now: float) -> dict[str, Member]:
+        """Those of some workers that can do the work; why another cannot is told once. One that gave no answer is asked again later."""
+        answers = self._ask(workers)
+        able: dict[str, Member] = {}
+        for name in workers:
+            answer: Any = answers.get(name)
+            reason = _objection(name, answer, self.workspace)
+            if reason is None:
+                able[name] = answer
+                continue
+            if name not in self._refused:
+                self._note(reason)
+            self._refused[name] = now + _ASK_AGAIN_S if answer is None or isinstance(answer, _LOST) else float("inf")
+        return able
+
     def _workers(self) -> dict[str, Member]:
-        """Threads and memory of the workers that the scheduler has and that are not paused or about to go."""
+        """Threads and memory of the workers that the scheduler has and that are not about to go; one that is paused comes back."""
         said = self.client.scheduler_info(n_workers=-1).get("workers")
         if said is None:
             raise CommClosedError("not connected")
@@ -269,7 +339,7 @@ class Cluster:
                 client = Client(self.address, timeout=timeout_s, set_as_default=False)
             # A group of tasks that runs empty is begun anew by the next task, and the scheduler remembers every one it ever
             # had, about a kilobyte each; so one task stays.
-            self._kept = client.submit(int, key=(_GROUP, "kept", uuid.uuid4().hex), pure=False)
+            self._kept = client.submit(int, key=self._key(), pure=False)
             return client
         except (OSError, ValueError, TypeError, TimeoutError) as error:
             raise ClusterError(
@@ -290,6 +360,8 @@ class Cluster:
 
         Raises: ClusterError if the scheduler stays away.
         """
+        if self._leaving:
+            raise stopped_meanwhile()
         with self._changed:
             if self.client is not lost or lost.status == "running":
                 return
@@ -306,6 +378,27 @@ class Cluster:
                     continue
                 self._members, self._looked, self._room_seen = {}, 0.0, time.monotonic()
                 return
+
+
+@dataclass
+class _Why:
+    """Why a step came to nothing: by an error of its own, or of the connection."""
+
+    of_step: BaseException | None = None
+    lost: BaseException | None = None
+
+    def in_words(self) -> str:
+        return f" ({type(self.lost).__name__}: {self.lost})" if self.lost is not None else ""
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Note, and end there, what Dask raises where a connection is gone; what rsdata refuses passes, as a full disk."""
+        try:
+            yield
+        except RsdataError:
+            raise
+        except _LOST as error:
+            self.lost = error
 
 
 @dataclass(frozen=True)

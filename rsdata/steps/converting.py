@@ -10,11 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 
 from rsdata import shards
 from rsdata.errors import CatalogError, LabelError, ShardError, WorkspaceError
-from rsdata.foreign import open_parquet
+from rsdata.foreign import PARQUET_ERRORS, open_parquet
 from rsdata.labels import load_nomenclature
 from rsdata.records import LabelClass
 from rsdata.shards import convert
@@ -125,7 +124,7 @@ def _labelling(metadata: Path) -> convert.Labelling:
     """
     try:
         table = open_parquet(metadata).read(_LABEL_COLUMNS).replace_schema_metadata(None).to_pandas()
-    except (OSError, pa.ArrowException) as error:
+    except PARQUET_ERRORS as error:
         raise CatalogError(
             f"{metadata} is no table with the columns {', '.join(_LABEL_COLUMNS)} ({error}); give the metadata.parquet of BigEarthNet v2",
             path=str(metadata),

@@ -126,7 +126,6 @@ def correct_scene(path: Path, options: Sen2cor, workspace: Workspace) -> Outcome
                 attempts=made.attempts,
             )
             # From here on the record names the product that is about to appear, so that a rerun after a kill replaces it.
-            workspace.receipt_path("correct", unit).unlink(missing_ok=True)
             write_record(record_path, record)
             with writing(workspace.log("correct", unit)) as aside:
                 shutil.copyfile(scratch / "log.txt", aside)

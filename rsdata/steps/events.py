@@ -20,7 +20,8 @@ class Event:
     total: int = 0
     skipped: bool = False
     seconds: float = 0.0
-    failed: str | None = None
+    failed: str | None = None  # what was wrong
+    error: str = ""  # and the kind of it
     note: str | None = None
     bytes: int = 0  # of the files a unit made
     process: str = ""  # that worked on it: host and number

@@ -16,9 +16,10 @@ from rsdata import captions, catalog, shards
 from rsdata.errors import WorkspaceError
 from rsdata.recipe import Recipe, load_recipe
 from rsdata.records import PatchFacts, PatchId, TextRow
+from rsdata.sensors import SENTINEL1
 from rsdata.steps.label_inputs import nomenclature_of
 from rsdata.steps.packing import shard_of_scene
-from rsdata.steps.pictures import RGB, natural_colours
+from rsdata.steps.pictures import RGB, natural_colours, radar_colours
 from rsdata.steps.receipts import read_pair
 from rsdata.workspace import Workspace, writing, writing_folder
 
@@ -29,12 +30,13 @@ Advance = Callable[[int], None]
 
 
 class Pictures:
-    """Patches of a built dataset in natural colours, read from its shards when asked for."""
+    """Patches of a built dataset in natural colours, or as radar where it holds no Sentinel-2, read from its shards when asked for."""
 
     def __init__(self, recipe: Recipe, workspace: Workspace) -> None:
         self._recipe, self._workspace = recipe, workspace
         self._stack = ExitStack()
         self._opened: dict[Path, shards.Shard] = {}
+        self._radar: dict[str, str] = {}  # patch to the key of its Sentinel-1, where that is all there is
         self._offsets: dict[str, dict[str, float]] = {}
 
     def __enter__(self) -> "Pictures":
@@ -49,10 +51,14 @@ class Pictures:
         folder = shard_of_scene(scene, self._recipe, self._workspace)
         if folder not in self._opened:
             self._opened[folder] = self._stack.enter_context(shards.open_shard(folder))
+            index = self._opened[folder].index
+            alone = index[index["sensor"] == SENTINEL1.name]
+            self._radar |= dict(zip(alone["patch_id"], alone["s1_key"], strict=True))
         if scene not in self._offsets:
             self._offsets[scene] = read_pair(scene, self._workspace).s2.offsets
-        bands = self._opened[folder].read(patch_id)
-        picture = natural_colours({name: bands[name] for name in RGB}, self._offsets[scene])
+        bands = self._opened[folder].read(self._radar.get(patch_id, patch_id))
+        optical = patch_id not in self._radar
+        picture = natural_colours({name: bands[name] for name in RGB}, self._offsets[scene]) if optical else radar_colours(bands)
         content = io.BytesIO()
         Image.fromarray(picture).save(content, "png")
         return content.getvalue()

@@ -86,7 +86,7 @@ def copy_of(url: str, workspace: Workspace) -> Path | None:
 
 def forget(url: str, workspace: Workspace) -> None:
     """Drop the copy of a URL that is no longer there."""
-    workspace.receipt_path("inputs", _unit(url, workspace)).unlink(missing_ok=True)
+    workspace.forget_receipt("inputs", _unit(url, workspace))
     shutil.rmtree(workspace.remote_copies(url).root, ignore_errors=True)
 
 

@@ -11,7 +11,7 @@ import psutil
 
 from rsdata import scenes, splits
 from rsdata.errors import RsdataError, SceneError
-from rsdata.recipe import Recipe
+from rsdata.recipe import Recipe, Scenes
 from rsdata.records import (
     Failure,
     ScenePair,
@@ -54,8 +54,8 @@ def find_scenes(recipe: Recipe, workspace: Workspace) -> Found:
         video_settings_of(recipe.series)
     check_climate(recipe, workspace)
     inputs = locate_inputs(recipe, workspace)
-    limits = recipe.scenes
-    max_gap_h, prefer, resample = (limits.max_s1_gap_h, limits.prefer_s1_orbit, limits.resample_sentinel1) if limits else (72, None, False)
+    limits = recipe.scenes or Scenes.model_construct(sentinel2=[])  # of synthetic scenes, what a recipe that says nothing more asks for
+    within = limits.max_s1_gap_h, limits.prefer_s1_orbit
     failures: list[Failure] = list(inputs.failures)
 
     def opened(paths: Iterable[Path], open_product: Callable[[Path], Any]) -> dict[str, Any]:
@@ -88,8 +88,8 @@ def find_scenes(recipe: Recipe, workspace: Workspace) -> Found:
             continue
         units.add(product.scene.scene_id)
         candidates = [each.scene for each in s1.values()]
-        matches = scenes.matches_in_time(product.scene, candidates, max_gap_h, prefer, resample)
-        if not matches and (elsewhere := scenes.matches_in_time(product.scene, candidates, max_gap_h, prefer, resample=True)):
+        matches = scenes.matches_in_time(product.scene, candidates, *within, limits.resample_sentinel1)
+        if not matches and (elsewhere := scenes.matches_in_time(product.scene, candidates, *within, resample=True)):
             other = elsewhere[0][0]
             refused = SceneError(
                 f"{product.scene.product} has no Sentinel-1 but {other.product}, which lies on another grid ({other.grid}); "
@@ -135,9 +135,9 @@ def largest_scene_bytes(pairs: Sequence[ScenePair]) -> int:
 
 
 def _scene_bytes(pair: ScenePair) -> int:
-    """Memory one scene takes while it is assessed: its decoded rasters, and a third for decoders and copies."""
+    """Memory one scene takes while it is assessed: its decoded rasters, and half as much for decoders and copies."""
     sensors = [SENTINEL2, REFERENCE_MAP, *([SENTINEL1] if pair.s1 else [])]
     per_m2 = sum(np.dtype(band.dtype).itemsize / band.gsd_m**2 for sensor in sensors for band in sensor.bands)
     per_m2 += sum(1 / gsd_m**2 for gsd_m in scenes.LAYERS.values())
     correction = _TERRAIN_BYTES if any(match.scene.in_radar_geometry for match in pair.s1) else 0
-    return int(pair.s2.width_m * pair.s2.height_m * per_m2 * 4 / 3) + _PROCESS_BYTES + correction
+    return int(pair.s2.width_m * pair.s2.height_m * per_m2 * 3 / 2) + _PROCESS_BYTES + correction

@@ -6,7 +6,7 @@ A journal that cannot be written, as on a full disk, stops nothing.
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -33,6 +33,14 @@ def event_of(done: Ran | Outcome) -> Event:
     )
 
 
+def event_of_failure(failure: Failure, total: int = 0) -> Event:
+    """A unit that could not be done as an event.
+
+    Args: total: 1 if nobody has told before that it lies ahead.
+    """
+    return Event(failure.stage, failure.unit, total=total, failed=failure.message, error=failure.error)
+
+
 class Journal:
     """Takes events, from any thread."""
 
@@ -57,10 +65,10 @@ class Journal:
                 self._write()
         self._tell(event)
 
-    def end(self, outcome: Literal["done", "failed", "stopped"], reason: str = "", failures: Iterable[Failure] = ()) -> None:
+    def end(self, outcome: Literal["done", "failed", "stopped"], reason: str = "") -> None:
         with self._lock:
             self._peaks[this_process()] = peak_bytes()
-            self._state = self._state.model_copy(update={"outcome": outcome, "reason": reason, "failures": list(failures)})
+            self._state = self._state.model_copy(update={"outcome": outcome, "reason": reason, "failures": self._failures})
             self._log({"event": "end", "outcome": outcome, "reason": reason})
             self._write()
 
@@ -73,6 +81,8 @@ class Journal:
         stage["note"] = event.note or stage["note"]
         stage["bytes"] += event.bytes
         if event.unit is not None:
+            if event.failed:
+                self._failures.append(Failure(stage=event.stage, unit=event.unit, error=event.error, message=event.failed))
             stage["failed" if event.failed else "skipped" if event.skipped else "done"] += 1
             stage["seconds"] = round(stage["seconds"] + (0.0 if event.skipped else event.seconds), 3)
         if event.process:
@@ -116,7 +126,6 @@ def read_state(workspace: Workspace) -> BuildState | None:
 
 def receipts_by_stage(workspace: Workspace) -> dict[str, int]:
     """How many units of each stage are finished, by their receipts."""
-    folder = workspace.receipt_path("scenes", "x").parents[1]
-    if not folder.is_dir():
+    if not workspace.receipts.is_dir():
         raise WorkspaceError(f"{workspace.root} holds no build; name a folder that `rsdata build` wrote to", path=str(workspace.root))
-    return {path.name: sum(1 for _ in path.glob("*.json")) for path in sorted(folder.iterdir()) if path.is_dir()}
+    return {path.name: sum(1 for _ in path.glob("*.json")) for path in sorted(workspace.receipts.iterdir()) if path.is_dir()}

@@ -31,13 +31,17 @@ class LocalWorkers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Wait for what is under way; if the build is stopped, end it instead."""
-        self._closed = True
+        """Wait for what is under way; if the build is stopped, end it instead. Nothing is begun any more.
+
+        A thread cannot be ended: it is waited for, unless a signal asks this process to end.
+        """
+        with self._lock:
+            self._closed = True
         if error is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             for child in active_children():
                 child.kill()
-        self._pool.shutdown(wait=error is None or isinstance(self._pool, ProcessPoolExecutor))
+        self._pool.shutdown(wait=isinstance(error, Exception | None) or isinstance(self._pool, ProcessPoolExecutor))
 
     def submit(self, step: Callable[..., Any], *arguments: Any) -> "Call":
         """Begin a step; what it returns or raises comes from ``Call.result``."""
@@ -53,7 +57,10 @@ class LocalWorkers:
         return ProcessPoolExecutor(max_workers=at_once, mp_context=get_context("spawn"), initializer=_begin_worker)
 
     def send(self, step: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Executor, Future[Any]]:
+        """Raises: WorkerDied if the build was stopped."""
         with self._lock:
+            if self._closed:
+                raise stopped_meanwhile()
             try:
                 return self._pool, self._pool.submit(step, *arguments)
             except BrokenProcessPool:
@@ -73,17 +80,26 @@ class LocalWorkers:
     def run_alone(self, step: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         """Run a step in a process of its own, one such at a time.
 
-        Raises: WorkerDied if that process is ended from outside too.
+        Raises: WorkerDied if that process is ended from outside too, or the build was stopped.
         """
-        with self._alone, self._begin(1) as pool:
+        with self._alone:
+            with self._lock:
+                if self._closed:
+                    raise stopped_meanwhile()
+                pool = self._begin(1)
+                future = pool.submit(step, *arguments)
             try:
-                return pool.submit(step, *arguments).result()
+                return future.result()
             except BrokenProcessPool as error:
+                if self._closed:
+                    raise stopped_meanwhile() from error
                 raise WorkerDied(
                     "the worker process at work on it was ended from outside three times, most likely for want of memory; give the "
                     "machine more, or take fewer --workers",
                     step=getattr(step, "__name__", ""),
                 ) from error
+            finally:
+                pool.shutdown()
 
     @property
     def closed(self) -> bool:
@@ -107,7 +123,7 @@ class Call:
                 return self._future.result()
             except BrokenProcessPool as error:
                 if self._workers.closed:
-                    raise WorkerDied("the build was stopped while this was under way; the same command does it") from error
+                    raise stopped_meanwhile() from error
                 self._workers.renew(self._pool)
                 self._pool, self._future = self._workers.send(self._step, self._arguments)
         try:
@@ -115,6 +131,11 @@ class Call:
         except BrokenProcessPool:
             self._workers.renew(self._pool)
             return self._workers.run_alone(self._step, self._arguments)
+
+
+def stopped_meanwhile() -> WorkerDied:
+    """What becomes of steps that a build which has ended has no use for any more."""
+    return WorkerDied("the build was stopped while this was under way; the same command does it")
 
 
 def _begin_worker() -> None:

@@ -1,7 +1,7 @@
 """Kept patches into shards: one for the whole dataset, or one for each scene."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -38,6 +38,7 @@ def pack_shards(units: Sequence[str], recipe: Recipe, workspace: Workspace, adva
         with writing_folder(folder) as aside:
             counts = _pack(aside, table, list(pairs.values()), recipe.name, recipe, workspace, advance)
             files = [path.relative_to(aside) for path in _files(aside)]
+            _forget_scenes(set(), recipe, workspace)
         return [folder / path for path in files], counts
 
     key = {f"pixels {unit}": outputs_digest("quality", unit, workspace) for unit in units}
@@ -57,6 +58,7 @@ def _pack_scenes(
     scene = pd.Series([PatchId.parse(patch_id).scene for patch_id in table["patch_id"]], index=table.index, dtype=object)
     made: list[dict[str, int]] = []
     kept = {unit: rows.reset_index(drop=True) for unit, rows in table.groupby(scene)}
+    _forget_scenes({str(unit) for unit in kept}, recipe, workspace)
     if folder.is_dir() and {path.name for path in folder.iterdir() if not path.name.startswith(".")} - set(kept):
         shutil.rmtree(folder)  # of another recipe: one shard of all scenes, or of scenes that are no more
     for unit, rows in kept.items():
@@ -70,6 +72,14 @@ def _pack_scenes(
         made.append(once("shards", f"{recipe.shards.format}-{unit}", workspace, key, work).receipt.counts)
     counts = pd.DataFrame(made).fillna(0).sum().astype(int).to_dict()
     return _files(folder), {str(name): int(count) for name, count in counts.items()}
+
+
+def _forget_scenes(kept: Collection[str], recipe: Recipe, workspace: Workspace) -> None:
+    """Let nothing vouch for shards of scenes that are about to go: all in this format but those of ``kept``."""
+    prefix = f"{recipe.shards.format}-"
+    for name in workspace.receipted("shards"):
+        if name.startswith(prefix) and name.removeprefix(prefix) not in kept:
+            workspace.forget_receipt("shards", name)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -109,22 +119,23 @@ def _pack(
     advance: Callable[[int], None],
 ) -> dict[str, int]:
     """Write one shard; return how many keys it has, and patches per split."""
+    packed: list[Sensor] = [sensor for sensor in (SENTINEL2, SENTINEL1) if sensor.name in recipe.shards.sensors]
     quantifications = {pair.s2.quantification for pair in pairs}
-    if len(quantifications) != 1:
+    if len(quantifications) != 1 and SENTINEL2 in packed:
         raise SceneError(f"the scenes have different quantification values {sorted(quantifications)}; build them as separate datasets")
     s1_keys = [
-        s1_patch_id(s1_scene_id(product), PatchId.parse(patch_id)) if product is not None else None
+        s1_patch_id(s1_scene_id(product), PatchId.parse(patch_id)) if product is not None and SENTINEL1 in packed else None
         for patch_id, product in table[["patch_id", "s1_product"]].itertuples(index=False)
     ]
-    sensors: list[Sensor] = [SENTINEL2, *([SENTINEL1] if any(s1_keys) else []), REFERENCE_MAP]
+    held = [sensor for sensor in packed if sensor is not SENTINEL1 or any(s1_keys)]
     nomenclature = nomenclature_of(recipe)
     folder.mkdir(exist_ok=True)
     manifest = shards.pack(
         folder,
         [workspace.part("quality", pair.unit, "") for pair in pairs],
         name=name,
-        index=shards.index_rows(table, s1_keys),
-        sensors=sensors,
+        index=shards.index_rows(table, s1_keys, packed[0]),
+        sensors=[*held, REFERENCE_MAP],
         offsets={band: [pair.s2.offsets[band] for pair in pairs] for band in SENTINEL2.band_names},
         quantification=quantifications.pop(),
         labels=nomenclature.classes,

@@ -35,6 +35,11 @@ def radar_colours(bands: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.stack([as_picture(parts[name], *limits) for name, limits in _RADAR_DB.items()], axis=-1)
 
 
+def radar_greys(bands: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Backscatter of each polarisation, dB, as a grey picture (y, x) uint8."""
+    return {name: as_picture(bands[name], *_RADAR_DB[name]) for name in ("VV", "VH")}
+
+
 def _composite(bands: Mapping[str, np.ndarray], offsets: Mapping[str, float], names: Sequence[str], white: float) -> np.ndarray:
     return as_picture(np.stack([(bands[name].astype(np.float32) + offsets[name]) / QUANTIFICATION for name in names], axis=-1), 0.0, white)
 

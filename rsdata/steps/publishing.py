@@ -72,7 +72,6 @@ def open_source(workspace: Workspace, dataset: Manifest | None = None) -> Iterat
             root=workspace.root,
             shard_folders=tuple(folders),
             texts=workspace.texts if workspace.texts.exists() else None,
-            facts=workspace.facts if workspace.facts.exists() else None,
             audit=read_record(workspace.audit, SplitAudit) if workspace.audit.exists() else None,
         )
 

@@ -29,7 +29,7 @@ def recaption(workspace: Workspace, changes: dict[str, Any], ask: bool = True, a
     recipe = changed_captions(load_recipe(workspace.recipe), changes)
     manifest = read_record(workspace.manifest, Manifest)
     outcome = caption_patches(recipe, workspace, advance, ask)
-    units = [each.name for each in manifest.inputs[: manifest.counts["scenes"]]]
+    units = [each.name for each in manifest.inputs if each.kind == "scene"]
     write_manifest(units, manifest.failures, recipe, workspace)
     write_report(recipe, workspace)
     return outcome

@@ -11,24 +11,27 @@ import numpy as np
 import pandas as pd
 
 from rsdata import catalog, shards
+from rsdata.catalog.sources import attributions, data_sources
 from rsdata.recipe import Recipe
 from rsdata.records import (
     Manifest,
     PatchId,
     PatchMeasures,
-    Receipt,
     SplitAudit,
     Stage,
     TextReport,
     TextRow,
     TrainingReport,
+    keys_of,
+    sensors_of,
 )
+from rsdata.sensors import REFERENCE_MAP, SENTINEL1, SENTINEL2
 from rsdata.splits.audit import examine
 from rsdata.steps.label_inputs import nomenclature_of
 from rsdata.steps.measuring import dropped_examples
 from rsdata.steps.packing import shard_of_scene
-from rsdata.steps.pictures import false_colours, natural_colours, radar_colours
-from rsdata.steps.receipts import Outcome, once, read_pair
+from rsdata.steps.pictures import false_colours, natural_colours, radar_colours, radar_greys
+from rsdata.steps.receipts import Outcome, once, read_pair, read_receipt
 from rsdata.steps.strips import series_summary
 from rsdata.steps.training import read_results, result_files
 from rsdata.workspace import (
@@ -55,7 +58,7 @@ def write_report(recipe: Recipe, workspace: Workspace) -> Outcome:
             catalog.write_report(
                 aside,
                 title=recipe.title or recipe.name,
-                attribution=recipe.attribution,
+                attribution=attributions(recipe, data_sources(recipe, table[table["kept"].astype(bool)], manifest)),
                 patches=table,
                 label_classes=list(nomenclature.classes),
                 audit=_audit(table, [each.name for each in nomenclature.classes], workspace),
@@ -107,7 +110,7 @@ def _times(workspace: Workspace) -> list[catalog.StageTime]:
     """How long each stage of the build took, by the receipts of its units."""
     times = []
     for stage in get_args(Stage):
-        receipts = [read_record(path, Receipt) for path in sorted(workspace.receipt_path(stage, "any").parent.glob("*.json"))]
+        receipts = [read_receipt(stage, unit, workspace) for unit in workspace.receipted(stage)]
         if receipts and stage != "report":
             times.append(catalog.StageTime(stage, len(receipts), sum(receipt.seconds for receipt in receipts)))
     return times
@@ -125,14 +128,16 @@ def _samples(patch_ids: Sequence[str], recipe: Recipe, workspace: Workspace) -> 
             folder = shard_of_scene(scene, recipe, workspace)
             if folder not in opened:
                 opened[folder] = _Opened(stack.enter_context(shards.open_shard(folder)), recipe.name)
-            s2, s1, reference_map = opened[folder].read(patch_id)
+            bands = opened[folder].read(patch_id)
+            s2, s1 = bands.get(SENTINEL2.name), bands.get(SENTINEL1.name)
             samples.append(
                 catalog.Sample(
                     patch_id=patch_id,
-                    rgb=natural_colours(s2, offsets[scene]),
+                    rgb=None if s2 is None else natural_colours(s2, offsets[scene]),
                     s1=None if s1 is None else radar_colours(s1),
-                    reference_map=reference_map,
-                    false_color=false_colours(s2, offsets[scene]),
+                    reference_map=bands[REFERENCE_MAP.name][REFERENCE_MAP.band_names[0]],
+                    false_color=None if s2 is None else false_colours(s2, offsets[scene]),
+                    polarizations=radar_greys(s1) if s1 is not None and s2 is None else {},
                 )
             )
         return samples, [each.facts() for each in opened.values()]
@@ -143,19 +148,19 @@ class _Opened:
 
     def __init__(self, shard: shards.Shard, name: str) -> None:
         self._shard, self._name = shard, name
-        self._keys: pd.DataFrame = shard.index.set_index("patch_id")
+        index = shard.index
+        self._keys = pd.DataFrame({sensor: keys_of(index, sensor) for sensor in sensors_of(index)}, index=index["patch_id"], dtype=object)
         self._patches, self._bytes, self._seconds = 0, 0, 0.0
 
-    def read(self, patch_id: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None, np.ndarray]:
-        keys = self._keys.loc[patch_id]
+    def read(self, patch_id: str) -> dict[str, dict[str, np.ndarray]]:
+        """Sensor to bands (y, x) of a patch, those it has."""
+        keys = self._keys.loc[patch_id].dropna()
         start = time.perf_counter()
-        s2 = dict(self._shard.read(patch_id))
-        s1 = dict(self._shard.read(keys["s1_key"])) if keys["s1_key"] is not None else None
-        reference_map = self._shard.read(keys["reference_map_key"])["Data"]
+        found = {str(sensor): dict(self._shard.read(key)) for sensor, key in keys.items()}
         self._seconds += time.perf_counter() - start
         self._patches += 1
-        self._bytes += sum(band.nbytes for bands in (s2, s1 or {}, {"Data": reference_map}) for band in bands.values())
-        return s2, s1, reference_map
+        self._bytes += sum(band.nbytes for bands in found.values() for band in bands.values())
+        return found
 
     def facts(self) -> catalog.ShardFacts:
         manifest = self._shard.manifest
@@ -163,5 +168,5 @@ class _Opened:
         raw = self._bytes / self._patches * len(self._keys)  # patches without Sentinel-1 are few
         return catalog.ShardFacts(
             manifest.name or self._name, manifest.format, manifest.codec, len(self._keys), manifest.keys, size, round(raw),
-            self._patches, self._bytes, self._seconds,
+            self._patches, self._bytes, self._seconds, tuple(sensor for sensor in self._keys if sensor != REFERENCE_MAP.name),
         )  # fmt: skip

@@ -1,18 +1,16 @@
 """Predictions held to a dataset's texts, and embeddings to each other: files in, scores out."""
 
 import csv
-import json
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from rsdata import captions, catalog
 from rsdata.errors import CaptionError
-from rsdata.foreign import load_json, open_parquet
+from rsdata.foreign import PARQUET_ERRORS, load_json, open_parquet
 from rsdata.records import TextRow
 from rsdata.workspace import Workspace
 
@@ -61,7 +59,9 @@ def _predictions(path: Path) -> Iterator[tuple[str, str]]:
                     number=number,
                 )
             yield row_id, str(row[column])
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, csv.Error, pa.ArrowException) as error:
+    except CaptionError:
+        raise
+    except (*PARQUET_ERRORS, ValueError, csv.Error) as error:
         raise CaptionError(
             f"{path} cannot be read ({' '.join(str(error).split())}); write the predictions again", path=str(path)
         ) from error

@@ -44,13 +44,14 @@ def space_needed(pairs: Sequence[ScenePair], recipe: Recipe, workspace: Workspac
     packed = workspace.receipt_path("shards", recipe.shards.format).exists()
     for pair in pairs:
         sensors: list[Sensor] = [SENTINEL2, REFERENCE_MAP, *([SENTINEL1] if pair.s1 else [])]
-        pixels = (pair.s2.height_m // PATCH_SIDE_M) * (pair.s2.width_m // PATCH_SIDE_M) * sum(patch_bytes(sensor) for sensor in sensors)
+        patches = (pair.s2.height_m // PATCH_SIDE_M) * (pair.s2.width_m // PATCH_SIDE_M)
         if not workspace.receipt_path("labels", pair.unit).exists():
             needed += int(pair.s2.height_m * pair.s2.width_m * _MAP_BYTES_PER_M2)
         if not workspace.receipt_path("quality", pair.unit).exists():
-            needed += pixels
+            needed += patches * sum(patch_bytes(sensor) for sensor in sensors)
         if not packed:
-            needed += pixels
+            sensors = [sensor for sensor in sensors if sensor is REFERENCE_MAP or sensor.name in recipe.shards.sensors]
+            needed += patches * sum(patch_bytes(sensor) for sensor in sensors)
     return needed
 
 

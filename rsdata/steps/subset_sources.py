@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from rsdata import shards, subsets
 from rsdata.catalog.geoparquet import read_patch_ids
 from rsdata.errors import SubsetError
-from rsdata.foreign import open_parquet
+from rsdata.foreign import PARQUET_ERRORS, open_parquet
 from rsdata.recipe import load_recipe
 from rsdata.steps.label_inputs import nomenclature_of
 from rsdata.workspace import Workspace, file_sha256
@@ -27,6 +27,7 @@ class Source:
     table: pd.DataFrame
     classes: list[str] | None  # all that labels may name, in order; None if only the labels themselves tell
     workspace: Workspace | None = None  # of a dataset
+    sensors: tuple[str, ...] | None = None  # those of Sentinel-1 and Sentinel-2 whose pixels there may be; None if nothing tells
 
 
 def read_source(path: Path) -> Source:
@@ -36,8 +37,10 @@ def read_source(path: Path) -> Source:
     """
     if (path / "recipe.yaml").is_file():
         workspace = Workspace(path)
-        classes = [each.name for each in nomenclature_of(load_recipe(workspace.recipe)).classes]
-        return Source(path, file_sha256(workspace.patches), read_patch_ids(workspace.patches), classes, workspace)
+        recipe = load_recipe(workspace.recipe)
+        classes = [each.name for each in nomenclature_of(recipe).classes]
+        sensors = tuple(recipe.shards.sensors)
+        return Source(path, file_sha256(workspace.patches), read_patch_ids(workspace.patches), classes, workspace, sensors)
     if path.is_dir():
         with shards.open_shard(path) as shard:
             classes = [each.name for each in sorted(shard.manifest.labels, key=lambda each: each.index)]
@@ -54,21 +57,20 @@ def read_embeddings(path: Path, split: str | None, *, unit: bool = True) -> tupl
     wanted = ["patch_id", "embedding"] + ([] if split is None else ["split"])
     try:
         table = open_parquet(path).read(wanted)
-    except (pa.ArrowException, OSError) as error:
+        if lacking := [name for name in wanted if name not in table.column_names]:
+            raise SubsetError(f"{path} has no column {', '.join(lacking)}; write it with `rsdata subset embed`", path=str(path))
+        if split is not None:
+            table = table.filter(pc.equal(table["split"], split))
+        lengths = set(pc.list_value_length(table["embedding"]).to_pylist())
+        values = pc.cast(pc.list_flatten(table["embedding"]), pa.float64())
+    except PARQUET_ERRORS as error:
         reason = " ".join(str(error).split())
         raise SubsetError(f"{path} cannot be read as embeddings ({reason}); make them by `rsdata subset embed`", path=str(path)) from error
-    if lacking := [name for name in wanted if name not in table.column_names]:
-        raise SubsetError(f"{path} has no column {', '.join(lacking)}; write it with `rsdata subset embed`", path=str(path))
-    if split is not None:
-        table = table.filter(pc.equal(table["split"], split))
     if not table.num_rows:
         raise SubsetError(f"{path} has no embeddings{'' if split is None else f' of the {split} split'}", path=str(path))
     ids = np.array(table["patch_id"].to_pylist(), object)
-    column = table["embedding"].combine_chunks()
-    lengths = set(pc.list_value_length(column).to_pylist())
     if len(lengths) != 1 or None in lengths or len(set(ids)) < len(ids):
         raise SubsetError(f"{path} holds embeddings of several lengths, or a patch twice; write it again", path=str(path))
-    values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(ids), -1)
     order = np.argsort(ids, kind="stable")
-    vectors = values[order].astype(np.float64)
+    vectors = values.to_numpy().reshape(len(ids), -1)[order]
     return ids[order], subsets.unit_vectors(vectors) if unit else vectors

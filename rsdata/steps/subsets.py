@@ -150,6 +150,8 @@ def make_clients(
     """Write which client holds each patch, and draw the classes' shares; see ``rsdata.subsets.divide``."""
     read = read_source(source)
     patches = subsets.Patches.of(read.table, split, read.classes)
+    if read.sensors is not None and len(read.sensors) == 1:
+        modalities = _only(read.sensors[0], by, modalities)
     found = subsets.divide(patches, by, subsets.Settings(clients, alpha, least), seed, modalities)
     names = sorted(found.sensors)
     held = np.stack([patches.labels[found.client == name].sum(axis=0) for name in names])
@@ -175,6 +177,14 @@ def make_clients(
             drawn.replace(aside)
     columns = {"patch_id": patches.ids, "client": found.client, "sensors": [list(found.sensors[each]) for each in found.client]}
     return _write(out, columns, ClientRow, info)
+
+
+def _only(sensor: str, by: str, modalities: Sequence[str]) -> Sequence[str]:
+    """The sensors of clients of a dataset that holds one. Raises: SubsetError if they are to have others."""
+    if by == "modality" or set(modalities) - {sensor}:
+        asked = f"sensors {', '.join(modalities)}" if modalities else "clients of several sensors"
+        raise SubsetError(f"the dataset holds {sensor} alone, so there are no {asked}; take another partition or dataset", sensor=sensor)
+    return [sensor]
 
 
 def prune_patches(

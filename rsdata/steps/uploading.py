@@ -8,12 +8,15 @@ import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from rsdata.errors import WorkspaceError
+from rsdata.recipe import load_recipe
 from rsdata.records import Manifest
 from rsdata.shards.manifest import MANIFEST_FILE
 from rsdata.shards.objects import Objects
+from rsdata.steps.label_inputs import with_own_tables
 from rsdata.workspace import Workspace, file_sha256, read_record
 
 AT_ONCE = 4  # files
@@ -44,9 +47,7 @@ def upload_dataset(workspace: Workspace, url: str, *, read_back: bool = False, a
     """
     objects = Objects(url)
     digests = {item.path: item.sha256 for item in read_record(workspace.manifest, Manifest).outputs}
-    beside = [path for folder in ("catalog", "report") for path in sorted((workspace.root / folder).rglob("*")) if path.is_file()]
-    names = [*digests, *(path.relative_to(workspace.root).as_posix() for path in [workspace.recipe, *beside])]
-    names = list(dict.fromkeys(names))
+    names = list(dict.fromkeys([*digests, *(path.relative_to(workspace.root).as_posix() for path in _beside(workspace))]))
     last = workspace.manifest.relative_to(workspace.root).as_posix()
     manifest_sha256 = file_sha256(workspace.manifest)
     there = objects.digest_of(last)
@@ -79,6 +80,13 @@ def upload_dataset(workspace: Workspace, url: str, *, read_back: bool = False, a
         skipped=sum(skipped for _, skipped in done),
         findings=tuple(each for each in findings if each is not None),
     )
+
+
+def _beside(workspace: Workspace) -> list[Path]:
+    """What the manifest does not vouch for and belongs to a dataset: its recipe with the tables that it names, and its reports."""
+    _, tables = with_own_tables(load_recipe(workspace.recipe))
+    reports = [path for path in (workspace.report, workspace.text_report) if path.is_file()]
+    return [workspace.recipe, *(workspace.root / name for name in tables), *reports]
 
 
 def _all(act: Callable[[str], T], names: Sequence[str]) -> list[T]:

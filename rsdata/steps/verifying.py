@@ -16,8 +16,6 @@ from rsdata.shards.manifest import SERIES_FORMAT
 from rsdata.steps.series import check_series
 from rsdata.workspace import Workspace, combined_sha256, read_record
 
-_NOT_OF_THE_DATASET = ("build",)  # folders of a build itself: its lock, its state, its log
-
 
 @dataclass
 class _Files:
@@ -64,12 +62,13 @@ def unvouched_files(workspace: Workspace) -> list[str]:
     receipts = _read_receipts(workspace, files)
     known = {*files.vouched, *(path.relative_to(workspace.root).as_posix() for path in receipts)}
     found = (path.relative_to(workspace.root) for path in sorted(workspace.root.rglob("*")) if path.is_file())
-    return [path.as_posix() for path in found if path.as_posix() not in known and path.parts[0] not in _NOT_OF_THE_DATASET]
+    of_the_build = workspace.build.name  # its lock, its state, its log: no part of the dataset
+    return [path.as_posix() for path in found if path.as_posix() not in known and path.parts[0] != of_the_build]
 
 
 def _receipt_paths(workspace: Workspace) -> Iterator[Path]:
     """Receipts of the dataset, and of workspaces inside it such as that of corrected products."""
-    for path in sorted(workspace.root.rglob("receipts/*/*.json")):
+    for path in sorted(workspace.root.rglob(f"{workspace.receipts.name}/*/*.json")):
         if path.parent.name in STAGES:
             yield path
 
@@ -129,7 +128,7 @@ def _content_findings(manifest: Manifest, workspace: Workspace, advance: Callabl
             findings.append(f"{path.name} does not describe exactly the kept patches")
     if catalog.read_table(workspace.quality, PatchMeasures)["patch_id"].tolist() != table["patch_id"].tolist():
         findings.append(f"{workspace.quality.name} does not describe exactly the patches of {workspace.patches.name}")
-    made = [workspace.root / item.path for item in manifest.outputs if item.path.startswith("shards/")]
+    made = [path for item in manifest.outputs if (path := workspace.root / item.path).is_relative_to(workspace.all_shards)]
     held: list[str] = []
     series = workspace.shards(SERIES_FORMAT)
     if series / shards.MANIFEST_FILE in made:

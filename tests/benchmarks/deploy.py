@@ -18,19 +18,11 @@ from urllib.request import urlopen
 
 import yaml
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from conftest import SMALL
+
 DEPLOY = Path(__file__).parents[2] / "docs" / "deploy"
-RECIPE = {
-    "name": "tiny",
-    "synthetic": {
-        "tiles": ["33UUP"],
-        "dates": ["2023-04-18T10:00:31Z"],
-        "raster_px": [360, 2160],
-        "offset_px": [4800, 960],
-        "cell_m": 700,
-        "clouds": 1,
-        "seed": 3,
-    },
-}
+RECIPE = {"name": "tiny", "synthetic": SMALL["synthetic"] | {"tiles": ["33UUP"]}}
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -26,11 +26,12 @@ from cost import SCENE_STAGES, TILE_PATCHES
 
 from rsdata import steps
 from rsdata.recipe import Recipe, load_recipe
+from rsdata.steps.captioning import WORTH_SHARING
 from rsdata.steps.events import Measured
 from rsdata.workspace import Workspace
 
 MIN_SPEEDUP = 1.7
-SHARED = ("scenes", "labels", "quality", "captions")  # stages that workers divide; the others run in one process
+SHARED = ("scenes", "labels", "quality")  # stages that workers divide; the others run in one process, captions of few patches too
 SCENES = ("scenes", "patches", "labels", "quality")
 WORKERS = (1, 2)
 RECIPE = {
@@ -139,10 +140,13 @@ def main() -> int:
         peak = max(each[2][stage]["peak"] for each in rounds)
         rows[stage] = (one, two)
         print(f"| {stage} | {one:.2f} | {two:.2f} | {ratio:.2f} | {cpu:.2f} | {f'{peak / 2**20:.0f}' if peak else ''} |")
-        if stage in SHARED and one >= 1 and ratio < MIN_SPEEDUP:
+        shared = (*SHARED, "captions") if patches >= WORTH_SHARING else SHARED
+        if stage in shared and one >= 1 and ratio < MIN_SPEEDUP:
             missed.append(f"{stage}: speed-up {ratio:.2f}, expected {MIN_SPEEDUP}")
         if stage in SCENES and peak > reckoned:
             missed.append(f"{stage}: a worker held {peak:,} bytes, a scene is reckoned at {reckoned:,}")
+    if patches < WORTH_SHARING:
+        print(f"\nCaptions of fewer than {WORTH_SHARING:,} patches are written by one process.")
     print(f"\nReckoned for a scene: {reckoned / 2**20:.0f} MiB.")
     spent = sum(statistics.median(each[1][stage]["cpu"] for each in rounds) for stage in SCENES)
     modelled = sum(SCENE_STAGES.values()) * patches / TILE_PATCHES
