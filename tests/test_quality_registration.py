@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import fourier_shift, gaussian_filter
 from scipy.spatial import cKDTree
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from rsdata.quality import RELIABLE_SPREAD_PX, register
+from rsdata.quality import RELIABLE_SPREAD_PX, register, registration
 
 SIDE_PX = 2048  # 64 blocks
 LOOKS = 4.9  # of a GRD product in IW mode: speckle of 2 dB
@@ -57,3 +58,19 @@ def test_blocks_with_missing_pixels_are_left_out(fields):
     found = register(counts, decibel)
     assert found is not None and found[3] == 2
     assert register(np.zeros((512, 512), np.uint16), decibel) is None
+
+
+def test_one_thread_of_linear_algebra_is_at_work_and_afterwards_as_many_as_before(monkeypatch):
+    seen: list[int] = []
+
+    def counted(*arguments, **options):
+        seen.extend(each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas")
+        return np.zeros(2), 0.0, 0.0
+
+    monkeypatch.setattr(registration, "phase_cross_correlation", counted)
+    draw = np.random.default_rng(5)
+    with threadpool_limits(2, "blas"):
+        register(draw.integers(900, 1100, (256, 256), np.uint16), draw.normal(-12, 1, (256, 256)).astype(np.float32))
+        after = {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
+    assert seen and set(seen) == {1}
+    assert after == {2}
