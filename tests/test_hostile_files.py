@@ -1,7 +1,10 @@
 """Files made to do harm: nothing is unpickled, nothing crashes the reader or fills the memory, no name becomes markup."""
 
 import ast
+import io
+import struct
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +15,10 @@ from numcodecs import Blosc, Zstd
 from typer.testing import CliRunner
 
 from rsdata.commands import app
-from rsdata.errors import ShardError
+from rsdata.errors import RsdataError, ShardError
 from rsdata.foreign import MAX_YAML_NODES, load_json, load_yaml, open_parquet
+from rsdata.scenes import open_sentinel2
+from rsdata.scenes.sen2cor.source import unpack
 from rsdata.shards import open_shard, verify_shard
 from rsdata.shards.compression import stated_bytes
 from rsdata.testing.patch_table import patch_table
@@ -24,6 +29,11 @@ from fuzz_targets import TARGETS, make_shard
 
 ROOT = Path(__file__).parents[1]
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+FOUND = {  # inputs that once ended in something else than a sentence
+    "s2-zip": (702616, 707715, 711627),
+    "labels": (700246, 702033, 702854),
+    "published": (700184, 700947),
+}
 HARMLESS = {("rsdata/training/loop.py", "pickle.UnpicklingError")}  # an error to catch, which reads nothing
 
 
@@ -133,6 +143,35 @@ def test_a_database_that_is_cut_short_is_refused_before_it_is_mapped(shard, keep
 HOSTILE = "<script>alert(1)</script>'\"><img src=x onerror=alert(2)>](javascript:alert(3))\n# heading | `code`"
 
 
+def zip_of(name: str) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr(name, b"content")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("where", ["the directory", "the file's own head"])
+@pytest.mark.parametrize("reader", [open_sentinel2, lambda path: unpack(path, path.with_suffix(""))], ids=["open", "unpack"])
+def test_a_zip_with_a_name_that_is_no_text_is_refused(tmp_path, reader, where):
+    data = zip_of("S2A_MSIL2A_é.SAFE/manifest.safe")
+    at = data.index("é".encode()) if where == "the file's own head" else data.rindex("é".encode())
+    (tmp_path / "product.zip").write_bytes(data[:at] + b"\xff" + data[at + 1 :])
+    with pytest.raises(RsdataError, match="fetch the product again"):
+        reader(tmp_path / "product.zip")
+
+
+@pytest.mark.parametrize("reader", [open_sentinel2, lambda path: unpack(path, path.with_suffix(""))], ids=["open", "unpack"])
+def test_a_zip_with_a_name_of_no_letters_is_refused(tmp_path, reader):
+    data = zip_of("a")
+    head = data.index(b"PK\x01\x02")
+    nameless = data[: head + 28] + struct.pack("<HH", 0, 1) + data[head + 32 :]  # the letter counts as extra data instead
+    (tmp_path / "product.zip").write_bytes(nameless)
+    with zipfile.ZipFile(tmp_path / "product.zip") as archive:
+        assert archive.namelist() == [""]
+    with pytest.raises(RsdataError, match="holds no manifest.safe|fetch the product again"):
+        reader(tmp_path / "product.zip")
+
+
 def test_names_in_a_table_become_no_markup_of_the_audit_page(tmp_path):
     table = patch_table(200, tiles=("33UUP",))
     table["split"] = np.where(np.arange(len(table)) % 2, "train", "test")
@@ -149,8 +188,8 @@ def test_names_in_a_table_become_no_markup_of_the_audit_page(tmp_path):
 
 
 def test_damage_of_every_kind_is_read_or_refused_in_words():
-    """The first few of the inputs that `make check-fuzz` makes without end, read in a process with bounded memory."""
-    inputs = [(name, number) for name in TARGETS for number in range(8)]
+    """The first few of the inputs that `make check-fuzz` makes without end, read in a process with bounded memory, and those it found."""
+    inputs = [(name, number) for name in TARGETS for number in (*range(8), *FOUND.get(name, ()))]
     counts, findings = fuzz(inputs)
     assert findings == []
     assert counts["read"] + counts["refused"] == len(inputs)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyproj
 import rasterio
+from pyproj.exceptions import ProjError
 from rasterio.errors import RasterioError
 
 from rsdata.errors import CaptionError
@@ -71,8 +72,14 @@ class ClimateRaster:
         if self._raster.transform.is_degenerate:
             self._raster.close()
             raise CaptionError(f"{path.name} has pixels of no extent on the ground; the file is damaged, fetch it again", path=str(path))
-        crs = pyproj.CRS.from_user_input(self._raster.crs.to_wkt())
-        self._to_raster = pyproj.Transformer.from_crs(4326, crs, always_xy=True)
+        try:
+            self._to_raster = pyproj.Transformer.from_crs(4326, pyproj.CRS.from_user_input(self._raster.crs.to_wkt()), always_xy=True)
+        except ProjError as error:
+            self._raster.close()
+            raise CaptionError(
+                f"{path.name} states a CRS that nothing can be converted to ({error}); assign its own with gdal_edit.py -a_srs",
+                path=str(path),
+            ) from error
 
     def __enter__(self) -> "ClimateRaster":
         return self

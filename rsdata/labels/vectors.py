@@ -59,7 +59,8 @@ def find_column(path: Path, layer: str | None, choose: Callable[[list[str]], str
     """
     if not path.exists():
         raise LabelError(f"{path} does not exist; name the file with the land cover polygons under labels.path", path=str(path))
-    seen = _parquet_layers(path) if _is_parquet(path) else _gdal_layers(path, layer)
+    with readable(path):
+        seen = _parquet_layers(path) if _is_parquet(path) else _gdal_layers(path, layer)
     for name, (fields, crs) in seen.items():
         column = choose(fields)
         if column is None:
@@ -111,6 +112,18 @@ def _polygons_of(collection: shapely.Geometry) -> shapely.Geometry:
     return shapely.union_all(parts[np.isin(shapely.get_type_id(parts), (_POLYGON, _MULTIPOLYGON))])
 
 
+# The last of days that never were, and of metadata that are no JSON.
+_UNREADABLE = (
+    DataSourceError,
+    DataLayerError,
+    OSError,
+    pa.ArrowException,
+    shapely.errors.ShapelyError,
+    pyproj.exceptions.ProjError,
+    ValueError,
+)
+
+
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
     """Say in words that a layer opens, but what is in it does not read.
@@ -119,7 +132,9 @@ def readable(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (DataSourceError, DataLayerError, OSError, pa.ArrowException, shapely.errors.ShapelyError, pyproj.exceptions.ProjError) as error:
+    except LabelError:  # a ValueError itself
+        raise
+    except _UNREADABLE as error:
         reason = " ".join(str(error).split())[:200]
         raise LabelError(f"{path} holds features that cannot be read ({reason}); write the layer anew", path=str(path)) from error
 

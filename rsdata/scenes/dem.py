@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import pyproj
 import rasterio
-from pyproj.exceptions import CRSError
+from pyproj.exceptions import CRSError, ProjError
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.transform import Affine
@@ -296,7 +296,13 @@ def _raster_coordinates(file: RasterFile, epsg: int, x_m: np.ndarray, y_m: np.nd
 
     Projecting every point would take longer than all else, so a polynomial is fitted through a few.
     """
-    to_raster = pyproj.Transformer.from_crs(epsg, file.crs_wkt, always_xy=True)
+    try:
+        to_raster = pyproj.Transformer.from_crs(epsg, file.crs_wkt, always_xy=True)
+    except ProjError as error:
+        raise SceneError(
+            f"{file.path} states a CRS that nothing can be converted to ({error}); assign its own with gdal_edit.py -a_srs",
+            path=file.path,
+        ) from error
     nodes = np.cos(np.pi * (np.arange(_NODES) + 0.5) / _NODES)
     half_x, half_y = max(np.ptp(x_m) / 2, 1.0), max(np.ptp(y_m) / 2, 1.0)
     mid_x, mid_y = (x_m[0] + x_m[-1]) / 2, (y_m[0] + y_m[-1]) / 2

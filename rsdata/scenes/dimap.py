@@ -5,6 +5,7 @@ from pixel corners, as GDAL's does.
 """
 
 import re
+import struct
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,12 +102,12 @@ def read_tiff_tag(path: Path) -> DimapHeader | None:
             if tag.count > MAX_XML_BYTES:
                 raise SceneError(f"{where} has {tag.count} bytes, more than any real header; write the product again", path=str(path))
             text = tag.value
-    except (OSError, ValueError, IndexError) as error:  # tifffile's own error is a ValueError
+    except (OSError, ValueError, IndexError, TypeError, struct.error) as error:  # tifffile's own error is a ValueError
         raise SceneError(f"{path} cannot be read as TIFF ({error}); make it again", path=str(path)) from error
     try:
         raw = text if isinstance(text, bytes) else str(text).encode("latin-1" if "ISO-8859-1" in str(text)[:100] else "utf-8")
         return read_dimap(fromstring(raw.rstrip(b"\0"), forbid_dtd=True), where)
-    except (ParseError, DefusedXmlException, ValueError) as error:
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:  # the last of an encoding that is none
         if isinstance(error, SceneError):
             raise
         raise SceneError(f"{where} is not well-formed XML ({error}); write the product again with SNAP", path=str(path)) from error

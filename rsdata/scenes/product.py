@@ -20,6 +20,8 @@ from defusedxml.ElementTree import fromstring
 from rsdata.errors import RsdataError, SceneError
 
 MAX_XML_BYTES = 64 * 2**20  # the largest real tile metadata are about 1 MB
+# What zipfile raises on damage; RuntimeError and its NotImplementedError for flags and versions, the last for names.
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, UnicodeDecodeError)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class ProductFiles:
         text = self._read(inside)
         try:
             return fromstring(text, forbid_dtd=True)
-        except (ParseError, DefusedXmlException, ValueError) as error:
+        except (ParseError, DefusedXmlException, ValueError, LookupError) as error:  # the last of an encoding that is none
             reason = "it declares a DTD, as no metadata do" if isinstance(error, DefusedXmlException) else str(error)
             raise SceneError(
                 f"{self.path}: {inside} is not well-formed XML ({reason}); fetch the product again", path=str(self.path), file=inside
@@ -71,7 +73,7 @@ class ProductFiles:
                 with zipfile.ZipFile(self.path) as archive:
                     return archive.read(self.prefix + inside)
             return (self.path / inside).read_bytes()
-        except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, KeyError, RuntimeError) as error:
+        except (OSError, KeyError, *ZIP_ERRORS) as error:
             raise SceneError(f"{self.path}: {inside} cannot be read ({error}); fetch the product again", path=str(self.path)) from error
 
     def digest(self, inside: str, algorithm: str) -> str:
@@ -88,7 +90,7 @@ class ProductFiles:
                 while block := entry.read(2**20):
                     found.update(block)
             return found.hexdigest()
-        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError) as error:
+        except (OSError, KeyError, *ZIP_ERRORS) as error:
             raise SceneError(f"{self.path}: {inside} cannot be read ({error}); fetch the product again", path=str(self.path)) from error
 
     def signature(self) -> str:
@@ -164,8 +166,8 @@ def list_files(path: Path, marker: str | tuple[str, ...] | None = None) -> Produ
         raise SceneError(f"{path} does not exist; name a product's folder or zip", path=str(path))
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:  # of names and versions that are none
+            entries = {info.filename: info.file_size for info in archive.infolist() if not info.filename.endswith("/")}
+    except (OSError, ValueError, *ZIP_ERRORS) as error:  # of names and versions that are none
         raise SceneError(f"{path} is a damaged zip or none at all ({error}); fetch the product again", path=str(path)) from error
     prefix = product_folder(entries, (marker,) if isinstance(marker, str) else marker, str(path)) if marker is not None else ""
     return ProductFiles(path, prefix, {name.removeprefix(prefix): size for name, size in entries.items() if name.startswith(prefix)})

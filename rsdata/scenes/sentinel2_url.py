@@ -11,7 +11,6 @@ import io
 import os
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from urllib.parse import quote, urlsplit
 
 from rsdata.errors import SceneError
 from rsdata.foreign import drop_empty_variables
-from rsdata.scenes.product import MAX_XML_BYTES, ProductFiles, product_folder
+from rsdata.scenes.product import MAX_XML_BYTES, ZIP_ERRORS, ProductFiles, product_folder
 from rsdata.scenes.sentinel2_metadata import MANIFEST, MARKERS, listed_files
 
 # GDAL waits forever otherwise. They are set where the environment does not, and also for the workers that are started later.
@@ -116,7 +115,7 @@ def list_url(url: str) -> UrlFiles:
     path = cast(Path, UrlPath(url))
     if url.lower().endswith(".zip"):
         with _opened_zip(url) as archive:
-            entries = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
+            entries = {info.filename: info.file_size for info in archive.infolist() if not info.filename.endswith("/")}
         prefix = product_folder(entries, MARKERS, url)
         sizes = {name.removeprefix(prefix): size for name, size in entries.items() if name.startswith(prefix)}
         return UrlFiles(path, prefix, sizes, is_zip=True)
@@ -187,7 +186,7 @@ def _reaching(url: str) -> Iterator[None]:
 
     try:
         yield
-    except (BaseError, OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    except (BaseError, OSError, *ZIP_ERRORS) as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise SceneError(f"{url} cannot be read ({reason}); look at the address, the credentials and the network", path=url) from error
 

@@ -5,12 +5,12 @@ import re
 import shutil
 import stat
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from rsdata.errors import CorrectionError, SceneError
 from rsdata.records import Sentinel2Scene
+from rsdata.scenes.product import ZIP_ERRORS
 from rsdata.scenes.sen2cor.program import Program
 from rsdata.scenes.sentinel2 import Sentinel2Product, check_contents, open_sentinel2
 from rsdata.sensors import SENTINEL2
@@ -161,13 +161,13 @@ def unpack(archive: Path, target: Path) -> None:
                 raise refuse(f"would unpack to {total:,} bytes in {len(entries):,} files, more than any product")
             for entry in entries:
                 place = target / entry.filename
-                if entry.is_dir():
+                if entry.filename.endswith("/"):
                     place.mkdir(parents=True, exist_ok=True)
                     continue
                 place.parent.mkdir(parents=True, exist_ok=True)
                 with opened.open(entry) as stream, place.open("xb") as out:
                     _copy_at_most(stream, out, entry.file_size)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    except ZIP_ERRORS as error:
         raise refuse(f"is damaged ({error})") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise refuse(f"holds the same path twice ({Path(error.filename).name})") from error

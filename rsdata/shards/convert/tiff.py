@@ -83,7 +83,7 @@ def parse(data: bytes, path: Path) -> Structure:
     tags: dict[int, tuple[int, ...]] = {}
     for entry in range(directory + 2, end - 4, 12):
         tag, kind, count = struct.unpack_from("<HHI", data, entry)
-        if tag not in _KNOWN or kind not in _TYPE_BYTES:
+        if tag not in _KNOWN or kind not in _TYPE_BYTES or not count:
             raise Unusual(f"tag {tag}")
         size = _TYPE_BYTES[kind] * count
         first = entry + 8 if size <= 4 else struct.unpack_from("<I", data, entry + 8)[0]
