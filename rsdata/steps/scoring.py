@@ -2,8 +2,10 @@
 
 import csv
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tokenize import TokenError  # of the head of an array
 
 import numpy as np
 import numpy.typing as npt
@@ -102,7 +104,7 @@ def _embeddings(path: Path) -> tuple[npt.NDArray[np.floating], list[str]]:
                 vectors, ids = held["vectors"], [str(each) for each in held["ids"].tolist()]
         else:
             raise CaptionError(f"{path} is neither .npy nor .npz; write the embeddings as one of these", path=str(path))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, TokenError) as error:
         if isinstance(error, CaptionError):
             raise
         raise CaptionError(
