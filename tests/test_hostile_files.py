@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import rasterio
 import yaml
 from numcodecs import Blosc, Zstd
+from rasterio.transform import from_origin
 from typer.testing import CliRunner
 
+from rsdata.captions import ClimateRaster, climate_names
 from rsdata.commands import app
 from rsdata.errors import RsdataError, ShardError
 from rsdata.foreign import MAX_YAML_NODES, load_json, load_yaml, open_parquet
@@ -171,6 +174,14 @@ def test_a_zip_with_a_name_of_no_letters_is_refused(tmp_path, reader):
         assert archive.namelist() == [""]
     with pytest.raises(RsdataError, match="holds no manifest.safe|fetch the product again"):
         reader(tmp_path / "product.zip")
+
+
+def test_a_climate_raster_whose_crs_nothing_converts_to_is_refused(tmp_path):
+    about = {"driver": "GTiff", "width": 4, "height": 4, "count": 1, "dtype": "uint8", "transform": from_origin(7, 50, 1, 1)}
+    with rasterio.open(tmp_path / "raster.tif", "w", crs='LOCAL_CS["somewhere",UNIT["metre",1]]', **about) as raster:
+        raster.write(np.ones((4, 4), np.uint8), 1)
+    with pytest.raises(RsdataError, match="raster.tif states a CRS that nothing can be converted to"):
+        ClimateRaster(tmp_path / "raster.tif", climate_names())
 
 
 def test_names_in_a_table_become_no_markup_of_the_audit_page(tmp_path):
