@@ -8,6 +8,7 @@ import atexit
 import os
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 
 
@@ -36,3 +37,16 @@ for _name, _value in _SETTINGS.items():
     os.environ.setdefault(_name, _value)
 if "PREFECT_HOME" not in os.environ:
     os.environ["PREFECT_HOME"] = str(_home())
+
+
+def _forget_services() -> None:
+    """Free a forked child from ending Prefect's services, whose threads stayed in its parent.
+
+    Before Prefect 3.9.1 they assert at its exit that they run there, and a child that did all its work exits with 1, for
+    which torch's DataLoader gives up.
+    """
+    calls = getattr(threading, "_threading_atexits", [])
+    calls[:] = [call for call in calls if not str(getattr(call.func, "__module__", "")).startswith("prefect.")]
+
+
+os.register_at_fork(after_in_child=_forget_services)

@@ -122,6 +122,20 @@ def test_a_home_that_was_made_for_one_run_goes_with_it(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["no-folder"]
 
 
+def test_children_forked_after_a_flow_ran_end_well(tmp_path):
+    """As in a notebook that builds a dataset and then reads it through torch with worker processes."""
+    (tmp_path / "notebook.py").write_text(
+        "import rsdata.flows\n"
+        "from multiprocessing import get_context\n"
+        "from prefect import flow\n"
+        "flow(lambda: None, name='nothing')()\n"
+        "child = get_context('fork').Process(target=print, args=('worked',))\n"
+        "child.start(), child.join(), print(child.exitcode)\n"
+    )
+    said = subprocess.run([sys.executable, tmp_path / "notebook.py"], capture_output=True, text=True, timeout=300, check=True)
+    assert said.stdout.split() == ["worked", "0"]
+
+
 # --- local workers -----------------------------------------------------------------------------------------
 
 
