@@ -29,12 +29,14 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(blocks_of(page))], ids=lambda page: str(page.relative_to(ROOT)))
-def test_what_a_page_shows_can_be_done(page, places, monkeypatch):
+def test_what_a_page_shows_can_be_done(page, places, monkeypatch, request):
     wanted = [
         block for block in blocks_of(page) if (block.mark in (None, "fails") or (block.mark == "slow" and ALL)) and not block.of_checkout
     ]
     if not any(block.language in ("sh", "python") for block in wanted):
         pytest.skip("nothing to run on this page")
+    if any("--model vit-base" in block.code for block in wanted):
+        request.getfixturevalue("torchvision")
     with places.of(page, wanted, monkeypatch) as place:
         for block in wanted:
             run_block(block, place.folder, place.replaced, place.names)
