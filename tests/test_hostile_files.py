@@ -21,6 +21,7 @@ from rsdata.commands import app
 from rsdata.errors import RsdataError, ShardError
 from rsdata.foreign import MAX_YAML_NODES, load_json, load_yaml, open_parquet
 from rsdata.scenes import open_sentinel2
+from rsdata.scenes.dem import open_dem
 from rsdata.scenes.sen2cor.source import unpack
 from rsdata.shards import open_shard, verify_shard
 from rsdata.shards.compression import stated_bytes
@@ -182,6 +183,15 @@ def test_a_climate_raster_whose_crs_nothing_converts_to_is_refused(tmp_path):
         raster.write(np.ones((4, 4), np.uint8), 1)
     with pytest.raises(RsdataError, match="raster.tif states a CRS that nothing can be converted to"):
         ClimateRaster(tmp_path / "raster.tif", climate_names())
+
+
+def test_an_elevation_model_whose_crs_nothing_converts_to_is_refused(tmp_path):
+    about = {"driver": "GTiff", "width": 4, "height": 4, "count": 1, "dtype": "float32", "transform": from_origin(4e5, 5e6, 30, 30)}
+    with rasterio.open(tmp_path / "heights.tif", "w", crs='LOCAL_CS["somewhere",UNIT["metre",1]]', **about) as raster:
+        raster.write(np.ones((4, 4), np.float32), 1)
+    model = open_dem([tmp_path / "heights.tif"], datum="ellipsoid")
+    with pytest.raises(RsdataError, match="heights.tif states a CRS that nothing can be converted to"):
+        model.heights(32633, np.array([4e5, 4.0003e5]), np.array([5e6, 4.9999e6]))
 
 
 def test_names_in_a_table_become_no_markup_of_the_audit_page(tmp_path):

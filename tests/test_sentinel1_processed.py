@@ -607,6 +607,7 @@ def test_a_hostile_header_inside_a_tiff_is_refused(tmp_path):
         ("entities", '<!DOCTYPE x [<!ENTITY a "b">]><Dimap_Document>&a;</Dimap_Document>', "TIFF tag 65000 is not well-formed XML"),
         ("short", "<Dimap_Document><Image", "TIFF tag 65000 is not well-formed XML"),
         ("other", "<Other/>", "TIFF tag 65000 is no BEAM-DIMAP header"),
+        ("encoding", '<?xml version="1.0" encoding="ISO-0000-1"?><Dimap_Document/>', "TIFF tag 65000 is not well-formed XML"),
     ):
         path = write_two_band_tiff(tmp_path / f"{GRD}_{name}.tif", bands, epsg=32633, transform=ON_GRID, header=header)
         with pytest.raises(SceneError, match=message):
