@@ -5,7 +5,7 @@ are ended before anything else happens.
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,51 +32,56 @@ def run_corrections(
 
     Args:
         dask: address of a running Dask scheduler, whose workers say by the resource ``memory`` how many they bear at a time.
+
+    Raises: DiskFull; ClusterError if the cluster cannot be used.
     """
     if not sources:
         return {}, []
     tell(Event("correct", total=len(sources)))
     done, failures = {}, {}
-    with _executor(steps.corrections_at_once(len(sources), options, workers), dask) as pool:
-        try:
-            futures: dict[PrefectFuture[Any], Path] = {
-                scene_task.with_options(name=f"correct {path.name}").submit(pool, steps.correct_scene, path, options, workspace): path
-                for path in sources
-            }
-            for future in as_completed(list(futures)):
-                path = futures[future]
-                try:
-                    ran = future.result()
-                except DiskFull:
-                    raise
-                except Exception as error:
-                    failures[path] = steps.failure("correct", path.name, error)
-                    tell(steps.event_of_failure(failures[path]))
-                    continue
-                done[path] = outcome = ran.outcome
-                for line in [] if outcome.skipped else steps.correction_of(outcome.receipt, workspace).mended:
-                    tell(Event("correct", note=f"{path.name}: {line}"))
-                tell(replace(steps.event_of(ran), unit=path.name))
-        except BaseException:
-            pool.shutdown(wait=False, **({} if dask else {"cancel_futures": True}))
-            steps.stop_corrections()
-            raise
+    with _work(steps.corrections_at_once(len(sources), options, workers), dask, workspace, tell) as work:
+        futures: dict[PrefectFuture[Any], Path] = {
+            scene_task.with_options(name=f"correct {path.name}").submit(work, steps.correct_scene, path, options, workspace): path
+            for path in sources
+        }
+        for future in as_completed(list(futures)):
+            path = futures[future]
+            try:
+                ran = future.result()
+            except DiskFull:
+                raise
+            except Exception as error:
+                failures[path] = steps.failure("correct", path.name, error)
+                tell(steps.event_of_failure(failures[path]))
+                continue
+            done[path] = outcome = ran.outcome
+            for line in [] if outcome.skipped else steps.correction_of(outcome.receipt, workspace).mended:
+                tell(Event("correct", note=f"{path.name}: {line}"))
+            tell(replace(steps.event_of(ran), unit=path.name))
     return {path: done[path] for path in sources if path in done}, [failures[path] for path in sources if path in failures]
 
 
 @contextmanager
-def _executor(at_once: int, dask: str | None) -> Iterator[Executor]:
-    """Where corrections run."""
+def _work(at_once: int, dask: str | None, workspace: Workspace, tell: Tell) -> Iterator[Any]:
+    """Where corrections run; those under way are ended if the flow is left by an error."""
     if dask is None:
         with ThreadPoolExecutor(max_workers=at_once) as pool:
-            yield pool
+            try:
+                yield pool
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                steps.stop_corrections(workspace)
+                raise
         return
-    from distributed import Client
+    from rsdata.steps.cluster import Cluster  # loads Dask
 
-    with Client(dask) as client:
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
-        needs = steps.correction_resources([worker["resources"] for worker in workers])
-        yield client.get_executor(pure=False, retries=0, resources=needs)
+    with Cluster(dask, workspace, steps.CORRECTION_BYTES, "memory", note=lambda line: tell(Event("correct", note=line))) as cluster:
+        tell(Event("correct", note=str(cluster)))
+        try:
+            yield cluster
+        except BaseException:
+            cluster.tell_workers(steps.stop_corrections, workspace)
+            raise
 
 
 @flow(name="correct-scenes", validate_parameters=False)

@@ -3,16 +3,16 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from concurrent.futures import wait
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from conftest import SENSING, TILE, random_bands, write_recipe
+from test_sen2cor import alive, wait_until
 
 from rsdata import steps
-from rsdata.flows.correct_scenes import _executor
+from rsdata.errors import ClusterError, CorrectionError
+from rsdata.flows.correct_scenes import _work
 from rsdata.recipe import Sen2cor
 from rsdata.scenes import open_sentinel2
 from rsdata.testing import write_l1c_safe, write_stand_in
@@ -36,25 +36,52 @@ def write_l1c(folder: Path, day: int) -> Path:
     return write_l1c_safe(folder, tile=TILE, sensing=SENSING.replace(day=day), bands=bands)
 
 
-def most_at_a_time(running: Callable[[], int], done: Callable[[], bool], limit_s: float = 60) -> int:
-    most, end = 0, time.monotonic() + limit_s
-    while not done() and time.monotonic() < end:
-        most = max(most, running())
-        time.sleep(0.02)
-    return most
+def at_work(workspace: Workspace) -> int:
+    """Products under way in a workspace."""
+    return sum(path.is_dir() for path in workspace.scratch.glob("*"))
 
 
 def test_a_worker_corrects_as_many_scenes_at_a_time_as_its_memory_bears(cluster, tmp_path):
     sources = [write_l1c(tmp_path / "in", day) for day in (1, 2)]
     workspace = Workspace.create(tmp_path / "out")
     options = Sen2cor(program=str(write_stand_in(tmp_path / "L2A_Process", "correct", seconds=0.3)), retries=0)
-    with _executor(2, cluster) as pool:
-        futures = [pool.submit(steps.correct_scene, source, options, workspace) for source in sources]
-        scratch = lambda: sum(path.is_dir() for path in workspace.scratch.glob("*"))  # noqa: E731
-        assert most_at_a_time(scratch, lambda: all(future.done() for future in futures)) == 1
-        wait(futures, timeout=1)
+    seen: list[int] = []
+    with _work(2, cluster, workspace, lambda event: None) as work, ThreadPoolExecutor(2) as threads:
+        futures = [threads.submit(work.submit(steps.correct_scene, source, options, workspace).result) for source in sources]
+        assert wait_until(lambda: seen.append(at_work(workspace)) or all(future.done() for future in futures), 60)
         made = [workspace.root / steps.correction_of(future.result().receipt, workspace).folder for future in futures]
+    assert max(seen) == 1
     assert [open_sentinel2(path).scene.level for path in made] == ["L2A"] * 2
+
+
+def test_an_error_ends_what_workers_run_for_it_and_nothing_else(cluster, tmp_path):
+    """A program of another workspace runs on, beside on the same worker, which would bear only one if both asked the cluster."""
+    hanging = Sen2cor(program=str(write_stand_in(tmp_path / "hang" / "L2A_Process", "hang", notes=tmp_path / "notes")), retries=5)
+    slow = Sen2cor(program=str(write_stand_in(tmp_path / "slow" / "L2A_Process", "correct", seconds=3)), retries=0)
+    source, mine, other = write_l1c(tmp_path / "in", 3), Workspace.create(tmp_path / "mine"), Workspace.create(tmp_path / "other")
+    with distributed.Client(cluster, set_as_default=False) as client, ThreadPoolExecutor(1) as threads:
+        with pytest.raises(KeyError), _work(1, cluster, mine, lambda event: None) as work:
+            ended = threads.submit(work.submit(steps.correct_scene, source, hanging, mine).result)
+            assert wait_until(lambda: len(list((tmp_path / "notes").glob("*"))) == 2)  # the program and its helper
+            beside = client.submit(steps.correct_scene, source, slow, other)
+            assert wait_until(lambda: at_work(other) == 1)
+            raise KeyError
+        with pytest.raises(CorrectionError, match="was stopped, as all that ran beside it"):
+            ended.result(timeout=10)
+        assert wait_until(lambda: not any(alive(int(path.name)) for path in (tmp_path / "notes").iterdir()))
+        assert beside.result(timeout=30).receipt.counts["attempts"] == 1
+    assert at_work(mine) == 0
+
+
+def test_a_cluster_without_room_for_sen2cor_is_refused(tmp_path):
+    workspace = Workspace.create(tmp_path)
+    poor = {"n_workers": 1, "processes": False, "dashboard_address": None, "resources": {"memory": 1e9}}
+    with (
+        distributed.LocalCluster(**poor) as running,
+        pytest.raises(ClusterError, match=r'none of 1 Dask worker offers the 8,589,934,592 bytes .*`--resources "memory=17179869184"`'),
+        _work(1, running.scheduler_address, workspace, lambda event: None),
+    ):
+        pass
 
 
 def test_a_build_with_dask_corrects_on_the_cluster(cluster, tmp_path):

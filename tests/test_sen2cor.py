@@ -395,7 +395,7 @@ def test_a_stop_ends_what_runs_and_nothing_is_tried_again(bench, l1c):
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(bench.fails, l1c, "hang", retries=5)
         assert wait_until(lambda: len(list(bench.notes.glob("*"))) == 2)
-        steps.stop_corrections()
+        steps.stop_corrections(bench.workspace)
         assert "sen2cor 2.11.0 was stopped, as all that ran beside it; the same command begins" in future.result(timeout=20)
     started = [int(path.name) for path in bench.notes.iterdir()]
     assert len(started) == 2

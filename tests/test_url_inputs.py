@@ -21,7 +21,7 @@ from rasterio.transform import from_origin
 from servers import Fault, FileServer, Served, s3_server
 
 from rsdata import steps
-from rsdata.errors import CorrectionError, DownloadError, RecipeError, SceneError
+from rsdata.errors import DownloadError, RecipeError, SceneError
 from rsdata.recipe import Recipe, load_recipe
 from rsdata.records import ScenePair, Sentinel1Match, Sentinel1Scene
 from rsdata.scenes import open_sentinel2, remote, remote_inputs
@@ -444,12 +444,3 @@ def test_public_buckets_are_read_at_amazon_unless_an_endpoint_is_named():
         assert remote_inputs._public("s3://other/a/b.tif", session) == "s3://other/a/b.tif"
     with remote.Session(remote.Keys(s3_endpoint="http://127.0.0.1:1")) as session:
         assert remote_inputs._public("s3://copernicus-dem-30m/a/b.tif", session) == "s3://copernicus-dem-30m/a/b.tif"
-
-
-# --- the cluster ------------------------------------------------------------------------------------------
-
-
-def test_a_cluster_without_room_for_sen2cor_is_refused():
-    assert steps.correction_resources([{}, {"memory": 9e9}]) == {"memory": 8 * 2**30}
-    with pytest.raises(CorrectionError, match=r"none of the 2 Dask workers offers the 8,589,934,592 bytes .* `--resources \"memory="):
-        steps.correction_resources([{}, {"memory": 1e9}])

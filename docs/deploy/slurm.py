@@ -3,23 +3,30 @@
     pip install rsdata dask-jobqueue
     python slurm.py recipe.yaml /shared/dataset --jobs 10
 
-Every job is one worker. The dataset's folder lies on a file system that all nodes see. When a job ends at its time limit,
-what it had under way is done by another; when the build is stopped, the same line goes on from there.
+Every job is one worker. The dataset's folder lies on a file system that all nodes see. What a job had under way when it ended, at its
+time limit or otherwise, is done by another, and a new job is asked for in its place. If no job runs for two minutes the build ends. After
+that, or when it was stopped, by Ctrl-C or SIGTERM, the same line goes on from there; no job stays behind.
 """
 
 import argparse
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 from dask_jobqueue import SLURMCluster
 
+LOOK_S = 10.0  # between looks for jobs that ended
 
-def make_cluster(folder: Path, queue: str | None = None, account: str | None = None, hours: int = 12) -> SLURMCluster:
+
+def make_cluster(
+    folder: Path, queue: str | None = None, account: str | None = None, hours: int = 12, interface: str | None = None
+) -> SLURMCluster:
     """Jobs of two cores and 13 GB: room for two scenes of a full tile at a time, as Dask pauses a worker at four fifths."""
     return SLURMCluster(
         queue=queue,
         account=account,
+        interface=interface,
         cores=2,
         processes=1,
         memory="13GB",
@@ -27,9 +34,16 @@ def make_cluster(folder: Path, queue: str | None = None, account: str | None = N
         log_directory=str(folder / "slurm"),
         local_directory="/tmp",
         # A worker ends before SLURM ends its job, so that the scheduler need not find out by itself.
-        worker_extra_args=["--lifetime", f"{hours * 60 - 10}m", "--lifetime-stagger", "5m"],
-        scheduler_options={"dashboard_address": None},
+        worker_extra_args=["--no-dashboard", "--lifetime", f"{hours * 60 - 10}m", "--lifetime-stagger", "5m"],
+        scheduler_options={"dashboard": False, "dashboard_address": ":0"},  # 8787 is often taken where many log in
     )
+
+
+def end(number: int, frame: object) -> None:
+    """End in good order, and let no second signal come between."""
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)
+    raise SystemExit(128 + number)
 
 
 def main() -> int:
@@ -39,13 +53,30 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--queue")
     parser.add_argument("--account")
+    parser.add_argument("--hours", type=int, default=12, help="time limit of a job")
+    parser.add_argument("--interface", help="network that this machine and the nodes share, such as ib0")
     asked = parser.parse_args()
-    with make_cluster(asked.out.parent, asked.queue, asked.account) as cluster:
-        print(cluster.job_script())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    with make_cluster(asked.out.absolute().parent, asked.queue, asked.account, asked.hours, asked.interface) as cluster:
+        script = cluster.job_script()
+        print(script, flush=True)
+        # Dask would wait without end for workers of jobs that SLURM refuses.
+        if subprocess.run(["sbatch", "--test-only"], input=script, text=True, check=False).returncode:
+            return 1
         cluster.scale(jobs=asked.jobs)
         cluster.wait_for_workers(1)
-        command = ["rsdata", "build", str(asked.recipe), "--out", str(asked.out), "--dask", cluster.scheduler_address]
-        return subprocess.run(command, check=False).returncode
+        command = [sys.executable, "-m", "rsdata", "build", str(asked.recipe), "--out", str(asked.out)]
+        build = subprocess.Popen([*command, "--dask", cluster.scheduler_address])
+        try:
+            while True:
+                try:
+                    return build.wait(LOOK_S)
+                except subprocess.TimeoutExpired:
+                    cluster.scale(jobs=asked.jobs)  # asks for those anew that ended
+        finally:
+            build.terminate()
+            build.wait()
 
 
 if __name__ == "__main__":

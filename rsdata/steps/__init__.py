@@ -37,10 +37,10 @@ from rsdata.steps.compressing import (
 )
 from rsdata.steps.converting import Conversion, convert_dataset, known_datasets
 from rsdata.steps.correction import (
+    CORRECTION_BYTES,
     check_sen2cor,
     correct_scene,
     correction_of,
-    correction_resources,
     corrections_at_once,
     make_sen2cor_options,
     sen2cor_options,
@@ -76,6 +76,7 @@ from rsdata.steps.verifying import unvouched_files, verify_dataset
 from rsdata.workspace import Workspace
 
 __all__ = [
+    "CORRECTION_BYTES",
     "EXPORT_FORMS",
     "TEXT_FORMS",
     "TILE_PX",
@@ -119,7 +120,6 @@ __all__ = [
     "convert_dataset",
     "correct_scene",
     "correction_of",
-    "correction_resources",
     "corrections_at_once",
     "cut_scene",
     "differences_in_words",

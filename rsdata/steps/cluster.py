@@ -32,6 +32,7 @@ from rsdata.workspace import Workspace, writing
 PATIENCE_S = 120.0  # without a scheduler, or without a worker that has room, before a build gives up
 MOST_LOST = 3  # workers that a step may end before it is given up
 _GROUP = "rsdata"  # of all tasks, in Dask's books
+_REMEMBERED = 4_096  # tasks of which a scheduler keeps notes, before it is asked to drop them
 _LOOK_S = 1.0  # between looks at a cluster that says nothing
 _ASK_AGAIN_S = 10.0  # after which a worker that gave no answer is asked once more
 _LAST_LOOK_S = 5.0  # that a build which a signal ends waits for what is under way
@@ -46,7 +47,7 @@ class Member:
     version: str
     sees: bool  # the workspace
     threads: int = 1
-    memory_bytes: int | None = None  # up to where Dask would pause it; None without a limit
+    memory_bytes: int | None = None  # for steps: up to where Dask would pause it, or what it offers; None without a limit
 
     def room(self, step_bytes: int) -> int:
         """Steps it may do at a time."""
@@ -66,6 +67,7 @@ class Cluster:
         address: str,
         workspace: Workspace,
         step_bytes: int,
+        offered: str | None = None,
         patience_s: float = PATIENCE_S,
         note: Callable[[str], None] = lambda line: None,
     ) -> None:
@@ -74,12 +76,15 @@ class Cluster:
         Args:
             address: of the scheduler, such as ``tcp://host:8786``, or the path of the JSON file it wrote.
             step_bytes: memory that one step takes at most.
+            offered: resource that workers say how much of they offer to steps which start programs, as Dask bounds the memory of a
+                worker's own process alone.
             patience_s: how long a cluster may be away.
             note: told why a worker that comes later is not taken.
 
         Raises: ClusterError if there is no scheduler, no worker, or one that sees another file system or has another rsdata.
         """
         self.address, self.workspace, self.step_bytes, self.patience_s, self._note = address, workspace, step_bytes, patience_s, note
+        self._offered = offered
         self._changed = threading.Condition()
         self._mark, self._numbers = f"x{uuid.uuid4().hex[:12]}", itertools.count()
         self._members: dict[str, Member] = {}  # by address of the worker
@@ -88,6 +93,7 @@ class Cluster:
         self._left = False  # nor waited for
         self._busy: dict[str, int] = {}
         self._looked = 0.0
+        self._sent = 0  # tasks, since the scheduler dropped its notes
         self._room_seen = time.monotonic()  # when there last was a worker that could do a step at all
         logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # a lost scheduler is told in one sentence, here
         self.client = self._connect(min(patience_s, 30.0))
@@ -129,6 +135,11 @@ class Cluster:
             f"a time, as one takes up to {self.step_bytes / 1e9:.1f} GB"
         )
 
+    def tell_workers(self, order: Callable[..., object], *arguments: Any) -> None:
+        """Run something short on every worker there is, even on those that are at work."""
+        with suppress(*_LOST):
+            self.client.run(order, *arguments, on_error="ignore")
+
     def submit(self, step: Callable[..., Any], *arguments: Any) -> "Call":
         """A step that is done once its result is asked for, by the thread that asks."""
         return Call(self, step, arguments)
@@ -144,10 +155,12 @@ class Cluster:
             client, worker = self._take()
             future: Future | None = None
             try:
+                self._sent += 1
                 with why.noting():
                     future = client.submit(
-                        step, *arguments, pure=False, key=self._key(), workers=[worker], allow_other_workers=False, retries=0
-                    )
+                        step, *arguments, pure=False, key=self._key(), workers=[worker], allow_other_workers=False, retries=0,
+                        resources={self._offered: self.step_bytes} if self._offered else None,
+                    )  # fmt: skip
                 if future is not None and self._wait(future, client, worker):
                     with why.noting():
                         error, result = self._outcome(future, client, worker)
@@ -177,7 +190,7 @@ class Cluster:
             self._regain(client)
 
     def _key(self) -> str:
-        """A name that no task had before, as a step looks for itself whether it was done; short, as Dask remembers the last 100,000."""
+        """A name that no task had before, as a step looks for itself whether it was done."""
         return f"{_GROUP}-{next(self._numbers)}{self._mark}"
 
     def _wait(self, future: Future, client: Client, worker: str) -> bool:
@@ -246,6 +259,9 @@ class Cluster:
             return
         why = _Why()
         with why.noting():
+            if self._sent >= _REMEMBERED:
+                self._sent = 0
+                client.run_on_scheduler(_notes_dropper(_GROUP))
             found = self._workers()
             known: dict[str, Any] = dict(self._members)
             if new := [name for name in found if name not in known and self._refused.get(name, now) <= now]:
@@ -288,8 +304,14 @@ class Cluster:
         if said is None:
             raise CommClosedError("not connected")
         pause = dask.config.get("distributed.worker.memory.pause") or 1.0
+
+        def memory(worker: dict[str, Any]) -> int | None:
+            if self._offered:
+                return int(worker["resources"].get(self._offered, 0))
+            return int(worker["memory_limit"] * pause) if worker["memory_limit"] else None
+
         return {
-            name: Member("", "", False, each["nthreads"], int(each["memory_limit"] * pause) if each["memory_limit"] else None)
+            name: Member("", "", False, each["nthreads"], memory(each))
             for name, each in said.items()
             if each.get("status", "running") in ("running", "paused")
         }
@@ -320,6 +342,12 @@ class Cluster:
                 raise ClusterError(reason, worker=name)
         self._members = {name: _joined(member, answers[name]) for name, member in found.items()}
         if not any(member.room(self.step_bytes) for member in found.values()):
+            if self._offered:
+                raise ClusterError(
+                    f"none of {_count(len(found), 'Dask worker')} offers the {self.step_bytes:,} bytes that a scene needs; start those "
+                    f'that have the program with `--resources "{self._offered}={2 * self.step_bytes}"`, as for two scenes at a time',
+                    step_bytes=self.step_bytes,
+                )
             most = max(member.memory_bytes or 0 for member in found.values())
             raise ClusterError(
                 f"none of {_count(len(found), 'Dask worker')} has room for a scene: it takes up to {self.step_bytes / 1e9:.1f} GB, and "
@@ -411,6 +439,20 @@ class Call:
 
     def result(self) -> Any:
         return self.cluster.run(self.step, *self.arguments)
+
+
+def _notes_dropper(group: str) -> Callable[..., None]:
+    """What a scheduler runs to drop what it notes of every task, done or not: a word in their span, and how its name was split."""
+
+    def drop(dask_scheduler: Any) -> None:  # within, so that it travels whole, and a scheduler loads nothing for it
+        from dask.utils import key_split
+
+        span = dask_scheduler.extensions["spans"].spans[dask_scheduler.task_groups[group].span_id]
+        if span.metadata is not None:
+            span.metadata["collections"].clear()
+        key_split.cache_clear()
+
+    return drop
 
 
 def _objection(name: str, answer: Any, workspace: Workspace) -> str | None:

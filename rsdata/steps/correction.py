@@ -1,7 +1,7 @@
 """Level-1C products to Level-2A, by the sen2cor that the user has."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -62,27 +62,13 @@ def uncorrected_products(recipe: Recipe, workspace: Workspace) -> list[Path]:
     return found
 
 
+CORRECTION_BYTES = scenes.sen2cor.MEMORY_BYTES  # of one correction at most
+
+
 def corrections_at_once(products: int, options: Sen2cor, workers: int) -> int:
     """How many products may be corrected at a time: as set, else by workers and free memory, 8 GiB for each."""
-    by_memory = psutil.virtual_memory().available // scenes.sen2cor.MEMORY_BYTES
+    by_memory = psutil.virtual_memory().available // CORRECTION_BYTES
     return max(1, min(products, options.at_once or min(workers, by_memory)))
-
-
-def correction_resources(workers: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """What one correction takes of a Dask worker's resources, so that no worker gets more at a time than its memory bears.
-
-    Args:
-        workers: resources of each worker, as it was started with.
-
-    Raises: CorrectionError if no worker has room for one.
-    """
-    needed = scenes.sen2cor.MEMORY_BYTES
-    if not any(resources.get("memory", 0) >= needed for resources in workers):
-        raise CorrectionError(
-            f"none of the {len(workers)} Dask workers offers the {needed:,} bytes that sen2cor needs; start those that have sen2cor with "
-            f'`--resources "memory={2 * needed}"`, as for two scenes at a time, or correct the scenes first'
-        )
-    return {"memory": needed}
 
 
 def correct_scene(path: Path, options: Sen2cor, workspace: Workspace) -> Outcome:
@@ -150,9 +136,9 @@ def check_sen2cor(options: Sen2cor) -> str:
     return scenes.sen2cor.installed(options.program).version
 
 
-def stop_corrections() -> None:
-    """End every sen2cor this process runs."""
-    scenes.sen2cor.stop_all()
+def stop_corrections(workspace: Workspace) -> None:
+    """End every sen2cor that this process runs for a workspace."""
+    scenes.sen2cor.stop_all(workspace.scratch)
 
 
 def correction_of(receipt: Receipt, workspace: Workspace) -> Correction:

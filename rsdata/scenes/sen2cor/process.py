@@ -32,23 +32,28 @@ code = child.wait()
 os._exit(code if code >= 0 else 128 - code)
 """
 
-_running: set[int] = set()  # process groups
+_running: dict[int, Path] = {}  # process groups, and the scratch folder of each
 _running_lock = threading.Lock()
-_stops = 0  # how often all runs were ended; a correction that began before the last stop starts no program any more
+_stops: list[Path] = []  # folders below which all runs were ended, in the order of that
 
 
 def stops() -> int:
-    """How often all runs were ended so far; what began before the last time starts no program any more."""
-    return _stops
+    """How often runs were ended so far."""
+    return len(_stops)
 
 
-def stop_all() -> None:
-    """End every sen2cor that this process runs, and let corrections that are under way start no other."""
-    global _stops
+def stopped(scratch: Path, began: int) -> bool:
+    """Whether runs at this place were ended after ``stops`` said ``began``; what began before starts no program any more."""
+    return any(scratch.is_relative_to(folder) for folder in _stops[began:])
+
+
+def stop_all(folder: Path) -> None:
+    """End every sen2cor that this process runs below a folder, and let corrections that are under way there start no other."""
     with _running_lock:
-        _stops += 1
-        for group in _running:
-            _kill(group)
+        _stops.append(folder)
+        for group, scratch in _running.items():
+            if scratch.is_relative_to(folder):
+                _kill(group)
 
 
 def run(command: Sequence[str], program: Program, options: Sen2cor, scratch: Path, log: Path, began: int) -> None:
@@ -68,8 +73,8 @@ def run(command: Sequence[str], program: Program, options: Sen2cor, scratch: Pat
             stdin=subprocess.PIPE, stdout=stream, stderr=subprocess.STDOUT, cwd=scratch, env=environment, start_new_session=True,
         )  # fmt: skip
         with _running_lock:
-            _running.add(process.pid)
-            if _stops != began:
+            _running[process.pid] = scratch
+            if stopped(scratch, began):
                 _kill(process.pid)
         try:
             code = process.wait(timeout=options.timeout_s)
@@ -84,12 +89,12 @@ def run(command: Sequence[str], program: Program, options: Sen2cor, scratch: Pat
             _kill(process.pid)
             process.wait()
             with _running_lock:
-                _running.discard(process.pid)
+                del _running[process.pid]
             if process.stdin is not None:
                 process.stdin.close()
     if code == 0:
         return
-    if _stops != began:
+    if stopped(scratch, began):
         raise CorrectionError(f"{program} was stopped, as all that ran beside it; the same command begins this product again")
     code = 128 - code if code < 0 else code  # the keeper itself was killed
     printed = log.read_bytes()[before:].decode(errors="replace")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rsdata.errors import CorrectionError
-from rsdata.scenes.sen2cor.process import stops
+from rsdata.scenes.sen2cor.process import stopped, stops
 
 
 @contextmanager
@@ -36,12 +36,12 @@ def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
 def held(parent: Path, name: str) -> Iterator[None]:
     """Wait until nobody else works on this product below this folder, in this process or another, and keep others waiting.
 
-    Raises: CorrectionError if all runs were stopped meanwhile.
+    Raises: CorrectionError if all runs there were stopped meanwhile.
     """
     began = stops()
     parent.mkdir(parents=True, exist_ok=True)
     with _locked(parent / f"{name}.lock"):
-        if stops() != began:
+        if stopped(parent, began):
             raise CorrectionError(f"{name} was not begun, as all that ran was stopped; the same command begins it")
         yield
 
