@@ -25,7 +25,8 @@ from rsdata.errors import BuildFailed, RecipeError, SceneError, WorkspaceError
 from rsdata.recipe import load_recipe
 from rsdata.records import Manifest, PatchFacts, TextRow
 from rsdata.shards import open_shard
-from rsdata.workspace import Workspace, read_record, writing
+from rsdata.workspace import Workspace, read_record
+from rsdata.writing import writing
 
 RESULTS = ("patches.parquet", "quality.parquet", "facts.parquet", "texts.parquet", "manifest.json", "shards/lmdb/data.mdb",
            "shards/lmdb/index.parquet", "shards/lmdb/manifest.json", "catalog/split-audit.json")  # fmt: skip

@@ -1,11 +1,14 @@
 """The example deployments: what they say is what the programs they start understand."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -88,15 +91,50 @@ def test_prefect_deployments_name_a_flow_that_can_be_loaded_and_parameters_it_ha
         assert set(each["parameters"]) <= set(signature(flow.fn).parameters)
 
 
-def test_the_slurm_recipe_writes_a_job_script_for_a_worker_with_its_memory(tmp_path):
+@pytest.fixture
+def slurm_example() -> ModuleType:
     pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed; it comes with the extra `dev`")
     spec = importlib.util.spec_from_file_location("slurm_example", DEPLOY / "slurm.py")
     assert spec is not None and spec.loader is not None
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
-    with example.make_cluster(tmp_path, queue="short", hours=2) as cluster:
+    return example
+
+
+def test_the_slurm_recipe_writes_a_job_script_for_a_worker_with_its_memory_and_its_key(slurm_example, tmp_path):
+    with (
+        slurm_example.keys(tmp_path) as (security, variables),
+        slurm_example.make_cluster(tmp_path, queue="short", hours=2, security=security) as cluster,
+    ):
         script = cluster.job_script()
+        key = Path(variables["DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY"])
+        assert f"--tls-key {key}" in script
+        assert "PRIVATE KEY" in key.read_text() and key.parent.stat().st_mode & 0o077 == 0  # nobody else enters the folder
+    assert not key.exists()
     assert script.startswith("#!")
     for line in ("#SBATCH -p short", "#SBATCH --cpus-per-task=2", "#SBATCH --mem=13G", "#SBATCH -t 02:00:00"):
         assert line in script
-    assert re.search(r"distributed\.cli\.dask_worker tcp://\S+ .*--nthreads 2 .*--memory-limit 12\.11GiB .*--lifetime 110m", script), script
+    assert re.search(r"distributed\.cli\.dask_worker tls://\S+ .*--nthreads 2 .*--memory-limit 12\.11GiB .*--lifetime 110m", script), script
+
+
+@pytest.mark.parametrize(("accepts", "code", "cancelled"), [(False, 1, ""), (True, 143, "4711\n")])
+def test_the_slurm_recipe_ends_where_its_jobs_are_refused_and_takes_back_those_that_wait(slurm_example, tmp_path, accepts, code, cancelled):
+    programs = {
+        "sbatch": f'case "$1" in --test-only) exit {0 if accepts else 1};; esac\necho Submitted batch job 4711\ntouch {tmp_path}/submitted',
+        "scancel": f"echo $1 >> {tmp_path}/cancelled",
+    }
+    for name, lines in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{lines}\n")
+        (tmp_path / name).chmod(0o755)
+    command = [sys.executable, slurm_example.__file__, "recipe.yaml", tmp_path / "dataset", "--jobs", "1"]
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    (tmp_path / "cancelled").touch()
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        for _ in range(1200):
+            if (tmp_path / "submitted").exists() or running.poll() is not None:
+                break
+            time.sleep(0.1)
+        time.sleep(0.5)  # by when it waits for a worker, which never comes
+        running.terminate()
+        assert running.wait(60) == code
+    assert (tmp_path / "cancelled").read_text() == cancelled

@@ -28,7 +28,8 @@ from rsdata.steps.events import Event, Measured, peak_bytes
 from rsdata.steps.fetching import fetch_url
 from rsdata.steps.receipts import once
 from rsdata.steps.space import space_needed
-from rsdata.workspace import Workspace, is_full, remove_leftovers, writing, writing_folder
+from rsdata.workspace import Workspace
+from rsdata.writing import is_full, remove_leftovers, writing, writing_folder
 
 # --- files and receipts ------------------------------------------------------------------------------------
 
@@ -105,7 +106,7 @@ def test_what_a_killed_worker_left_is_gone_when_the_build_is_done(tmp_path):
     worker = f"""
 import os
 from pathlib import Path
-from rsdata.workspace import writing
+from rsdata.writing import writing
 with writing(Path({str(tmp_path / "file")!r})) as aside:
     aside.write_text("half")
     os.kill(os.getpid(), 9)

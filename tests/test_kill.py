@@ -13,7 +13,7 @@ from killing import Course, build, build_with_kills, command, content, differing
 from typer.testing import CliRunner
 
 from rsdata.commands import app
-from rsdata.workspace import is_leftover
+from rsdata.writing import is_leftover
 
 UP_TO_CATALOG = [
     part for stage in ("scenes", "patches", "labels", "quality", "splits", "captions", "shards", "catalog") for part in ("--only", stage)

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-GROUND_FLOOR = {"errors", "foreign", "sensors", "records", "recipe", "grid"}
+GROUND_FLOOR = {"errors", "foreign", "writing", "sensors", "records", "recipe", "grid"}
 ROOMS = {"scenes", "patches", "labels", "quality", "splits", "subsets", "captions", "series", "shards", "catalog", "training"}
 
 # Module to the modules it may import, itself aside. ``rsdata`` alone stands for the package's own facts (its version).
@@ -21,11 +21,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rsdata": set(),
     "errors": set(),
     "foreign": {"errors"},
+    "writing": {"errors"},
     "sensors": {"errors"},
     "records": {"errors", "sensors"},
     "recipe": {"errors", "foreign", "records", "sensors"},
     "grid": {"errors"},
-    "workspace": {"errors", "records", "rsdata"},
+    "workspace": {"errors", "records", "writing", "rsdata"},
     **{room: GROUND_FLOOR | {"rsdata"} for room in ROOMS - {"training"}},
     "training": GROUND_FLOOR | {"shards", "rsdata"},
     "testing": GROUND_FLOOR | ROOMS | {"rsdata"},

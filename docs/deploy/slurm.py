@@ -6,27 +6,59 @@
 Every job is one worker. The dataset's folder lies on a file system that all nodes see. What a job had under way when it ended, at its
 time limit or otherwise, is done by another, and a new job is asked for in its place. If no job runs for two minutes the build ends. After
 that, or when it was stopped, by Ctrl-C or SIGTERM, the same line goes on from there; no job stays behind.
+
+Whoever may talk to a Dask scheduler may run programs as its owner, so this one talks to those alone who hold a key that lies in a
+folder of yours beside the dataset as long as it runs.
 """
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from dask_jobqueue import SLURMCluster
+from distributed.security import Security
 
 LOOK_S = 10.0  # between looks for jobs that ended
 
 
+@contextmanager
+def keys(folder: Path) -> Iterator[tuple[Security, dict[str, str]]]:
+    """A key that only this user can read and that goes at the end: for the cluster, and as variables for a program that calls it."""
+    made = Security.temporary()
+    with TemporaryDirectory(prefix=".dask-", dir=folder) as name:
+        cert, key = Path(name) / "cert.pem", Path(name) / "key.pem"
+        cert.write_text(made.tls_client_cert)
+        key.write_text(made.tls_client_key)
+        pairs = {
+            f"tls_{role}_{kind}": str(path) for role in ("scheduler", "worker", "client") for kind, path in (("cert", cert), ("key", key))
+        }
+        called = {"CA_FILE": cert, "CLIENT__CERT": cert, "CLIENT__KEY": key}
+        yield (
+            Security(require_encryption=True, tls_ca_file=str(cert), **pairs),
+            {f"DASK_DISTRIBUTED__COMM__TLS__{each}": str(path) for each, path in called.items()},
+        )
+
+
 def make_cluster(
-    folder: Path, queue: str | None = None, account: str | None = None, hours: int = 12, interface: str | None = None
+    folder: Path,
+    queue: str | None = None,
+    account: str | None = None,
+    hours: int = 12,
+    interface: str | None = None,
+    security: Security | None = None,
 ) -> SLURMCluster:
     """Jobs of two cores and 13 GB: room for two scenes of a full tile at a time, as Dask pauses a worker at four fifths."""
     return SLURMCluster(
         queue=queue,
         account=account,
         interface=interface,
+        security=security,
         cores=2,
         processes=1,
         memory="13GB",
@@ -58,7 +90,12 @@ def main() -> int:
     asked = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    with make_cluster(asked.out.absolute().parent, asked.queue, asked.account, asked.hours, asked.interface) as cluster:
+    folder = asked.out.absolute().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        keys(folder) as (security, variables),
+        make_cluster(folder, asked.queue, asked.account, asked.hours, asked.interface, security) as cluster,
+    ):
         script = cluster.job_script()
         print(script, flush=True)
         # Dask would wait without end for workers of jobs that SLURM refuses.
@@ -67,7 +104,7 @@ def main() -> int:
         cluster.scale(jobs=asked.jobs)
         cluster.wait_for_workers(1)
         command = [sys.executable, "-m", "rsdata", "build", str(asked.recipe), "--out", str(asked.out)]
-        build = subprocess.Popen([*command, "--dask", cluster.scheduler_address])
+        build = subprocess.Popen([*command, "--dask", cluster.scheduler_address], env=os.environ | variables)
         try:
             while True:
                 try:

@@ -8,7 +8,8 @@ from rsdata.catalog.exports import pack, unpack
 from rsdata.errors import ArchiveError, WorkspaceError
 from rsdata.records import Manifest
 from rsdata.steps.publishing import check_outputs
-from rsdata.workspace import Workspace, is_leftover, read_record, writing_folder
+from rsdata.workspace import Workspace, read_record
+from rsdata.writing import is_leftover, writing_folder
 
 Advance = Callable[[int], None]
 

@@ -9,7 +9,8 @@ from rsdata.catalog.geoparquet import read_split_info
 from rsdata.records import SplitAudit
 from rsdata.splits.audit import DISTANCES_M, examine
 from rsdata.splits.audit_conditions import conditions_met, parse_conditions
-from rsdata.workspace import write_record, writing
+from rsdata.workspace import write_record
+from rsdata.writing import writing
 
 AUDIT_FILE = "audit.json"
 PAGE_FILE = "index.html"

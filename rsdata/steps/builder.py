@@ -15,7 +15,8 @@ from rsdata.errors import RsdataError, WorkspaceBusy, WorkspaceError
 from rsdata.records import Builder
 from rsdata.steps.events import Event
 from rsdata.steps.journal import Journal
-from rsdata.workspace import Workspace, disk_full, is_full, refusing, remove_leftovers
+from rsdata.workspace import Workspace
+from rsdata.writing import disk_full, is_full, refusing, remove_leftovers
 
 _PATIENCE_S = 2.0  # for a lock whose holder is just being ended, or that somebody looks at
 _STAGE = "build"  # of events that belong to no stage

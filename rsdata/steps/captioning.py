@@ -13,7 +13,8 @@ from rsdata.steps.caption_portions import Portion, PortionMaker, PortionTexts, c
 from rsdata.steps.engines import keeping_outcomes, kept_files, surroundings
 from rsdata.steps.label_inputs import nomenclature_of
 from rsdata.steps.receipts import Outcome, once, outputs_digest
-from rsdata.workspace import Workspace, file_sha256, writing
+from rsdata.workspace import Workspace, file_sha256
+from rsdata.writing import writing
 
 _PORTION = 1024  # patches whose facts are in memory at a time
 _SHARED_OUT = 256  # patches that a worker takes at a time

@@ -25,7 +25,8 @@ from rsdata.steps.inputs import locate_inputs
 from rsdata.steps.label_inputs import label_files, with_own_tables
 from rsdata.steps.publishing import open_source
 from rsdata.steps.receipts import Outcome, once, outputs_digest, read_pair, read_receipt, scene_digest
-from rsdata.workspace import Workspace, combined_sha256, file_sha256, read_record, write_record, writing
+from rsdata.workspace import Workspace, combined_sha256, file_sha256, read_record, write_record
+from rsdata.writing import writing
 
 # Programs that pixels and tables go through, by the name they are installed under.
 _SOFTWARE = (

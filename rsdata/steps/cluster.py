@@ -27,7 +27,8 @@ from distributed.comm import CommClosedError
 from rsdata import __version__
 from rsdata.errors import ClusterError, RsdataError
 from rsdata.steps.local_workers import stopped_meanwhile
-from rsdata.workspace import Workspace, writing
+from rsdata.workspace import Workspace
+from rsdata.writing import writing
 
 PATIENCE_S = 120.0  # without a scheduler, or without a worker that has room, before a build gives up
 MOST_LOST = 3  # workers that a step may end before it is given up

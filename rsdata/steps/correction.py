@@ -17,13 +17,8 @@ from rsdata.records import (
 )
 from rsdata.steps.inputs import locate_inputs
 from rsdata.steps.receipts import Outcome, once, read_receipt
-from rsdata.workspace import (
-    Workspace,
-    read_record,
-    write_record,
-    writing,
-    writing_folder,
-)
+from rsdata.workspace import Workspace, read_record, write_record
+from rsdata.writing import writing, writing_folder
 
 
 def sen2cor_options(recipe: Recipe) -> Sen2cor | None:

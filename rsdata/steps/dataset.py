@@ -14,12 +14,8 @@ from rsdata.records import (
 from rsdata.steps import measuring
 from rsdata.steps.label_inputs import nomenclature_of
 from rsdata.steps.receipts import Outcome, once, outputs_digest, read_rows
-from rsdata.workspace import (
-    Workspace,
-    file_sha256,
-    write_record,
-    writing,
-)
+from rsdata.workspace import Workspace, file_sha256, write_record
+from rsdata.writing import writing
 
 
 def assign_splits(units: Sequence[str], recipe: Recipe, workspace: Workspace) -> Outcome:

@@ -13,7 +13,8 @@ from rsdata.records import ModelCaption, PatchId
 from rsdata.steps.label_inputs import nomenclature_of
 from rsdata.steps.pictures import RGB, natural_colours
 from rsdata.steps.receipts import read_pair
-from rsdata.workspace import Workspace, write_record, writing
+from rsdata.workspace import Workspace, write_record
+from rsdata.writing import writing
 
 _PICTURE_PX = 360  # side of what a model is shown; 120 pixels of 10 m, enlarged
 

@@ -21,7 +21,8 @@ from rsdata.steps.label_inputs import nomenclature_of
 from rsdata.steps.packing import shard_of_scene
 from rsdata.steps.pictures import RGB, natural_colours, radar_colours
 from rsdata.steps.receipts import read_pair
-from rsdata.workspace import Workspace, writing, writing_folder
+from rsdata.workspace import Workspace
+from rsdata.writing import writing, writing_folder
 
 PATCHES_PER_TAR = 1_000
 

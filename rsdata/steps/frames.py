@@ -18,7 +18,8 @@ from rsdata.records import PatchId, reference_map_id, s1_patch_id, s1_scene_id
 from rsdata.sensors import REFERENCE_MAP, SENTINEL2
 from rsdata.series import GROUPS, Observed, Seen, Slot
 from rsdata.steps.receipts import read_pair, read_rows
-from rsdata.workspace import Workspace, writing_folder
+from rsdata.workspace import Workspace
+from rsdata.writing import writing_folder
 
 
 def scl_key(patch_id: str) -> str:

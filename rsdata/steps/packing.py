@@ -13,7 +13,8 @@ from rsdata.records import PatchId, ScenePair, s1_patch_id, s1_scene_id
 from rsdata.sensors import REFERENCE_MAP, SENTINEL1, SENTINEL2, Sensor
 from rsdata.steps.label_inputs import nomenclature_of
 from rsdata.steps.receipts import Outcome, once, outputs_digest, read_pair
-from rsdata.workspace import Workspace, writing_folder
+from rsdata.workspace import Workspace
+from rsdata.writing import writing_folder
 
 
 def pack_shards(units: Sequence[str], recipe: Recipe, workspace: Workspace, advance: Callable[[int], None] = lambda n: None) -> Outcome:

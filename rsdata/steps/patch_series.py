@@ -9,7 +9,7 @@ from rsdata import shards
 from rsdata.errors import ShardError
 from rsdata.records import LeftOut, ShardManifest
 from rsdata.shards.video.patches import series_of_patches
-from rsdata.workspace import writing_folder
+from rsdata.writing import writing_folder
 
 
 def is_shard(path: Path) -> bool:

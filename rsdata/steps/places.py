@@ -25,7 +25,8 @@ from rsdata.splits.kfold import KFold
 from rsdata.steps.frames import Frames, usable
 from rsdata.steps.measuring import reliable_shift_px
 from rsdata.steps.receipts import Outcome, once, outputs_digest
-from rsdata.workspace import Workspace, combined_sha256, writing
+from rsdata.workspace import Workspace, combined_sha256
+from rsdata.writing import writing
 
 
 @dataclass(frozen=True)

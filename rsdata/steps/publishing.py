@@ -13,7 +13,8 @@ from rsdata.errors import WorkspaceError
 from rsdata.recipe import load_recipe
 from rsdata.records import BandInfo, Manifest, PatchId, ShardManifest, SplitAudit
 from rsdata.steps.packing import shard_of_scene
-from rsdata.workspace import Workspace, read_record, writing_folder
+from rsdata.workspace import Workspace, read_record
+from rsdata.writing import writing_folder
 
 Advance = Callable[[int], None]
 

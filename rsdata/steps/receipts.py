@@ -19,13 +19,8 @@ from rsdata.records import (
     ScenePair,
     Stage,
 )
-from rsdata.workspace import (
-    Workspace,
-    combined_sha256,
-    disk_full,
-    is_full,
-    read_record,
-)
+from rsdata.workspace import Workspace, combined_sha256, read_record
+from rsdata.writing import disk_full, is_full
 
 
 @dataclass(frozen=True)

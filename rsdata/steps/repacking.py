@@ -7,7 +7,7 @@ from rsdata import shards
 from rsdata.errors import ShardError
 from rsdata.records import ShardManifest
 from rsdata.shards.manifest import SERIES_FORMAT
-from rsdata.workspace import writing_folder
+from rsdata.writing import writing_folder
 
 
 def repack_shards(

@@ -34,12 +34,8 @@ from rsdata.steps.pictures import false_colours, natural_colours, radar_colours,
 from rsdata.steps.receipts import Outcome, once, read_pair, read_receipt
 from rsdata.steps.strips import series_summary
 from rsdata.steps.training import read_results, result_files
-from rsdata.workspace import (
-    Workspace,
-    file_sha256,
-    read_record,
-    writing,
-)
+from rsdata.workspace import Workspace, file_sha256, read_record
+from rsdata.writing import writing
 
 SAMPLES_PER_SPLIT = 24  # patches shown in the report, beside those that show the rest of the classes
 

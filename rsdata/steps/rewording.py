@@ -11,7 +11,8 @@ from rsdata.records import TextReport
 from rsdata.steps.captioning import facts_in_portions
 from rsdata.steps.engines import surroundings
 from rsdata.steps.recaptioning import changed_captions
-from rsdata.workspace import Workspace, read_record, writing
+from rsdata.workspace import Workspace, read_record
+from rsdata.writing import writing
 
 Advance = Callable[[int], None]
 

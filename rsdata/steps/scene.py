@@ -31,13 +31,8 @@ from rsdata.steps.heights import with_heights
 from rsdata.steps.inputs import locate_inputs
 from rsdata.steps.label_inputs import area_of, boxes_of, label_files, nomenclature_of
 from rsdata.steps.receipts import Outcome, file_signature, once, outputs_digest, read_pair, read_rows, s1_order, scene_digest
-from rsdata.workspace import (
-    Workspace,
-    combined_sha256,
-    write_record,
-    writing,
-    writing_folder,
-)
+from rsdata.workspace import Workspace, combined_sha256, write_record
+from rsdata.writing import writing, writing_folder
 
 MAP_PIXEL_M = 10  # of the reference map
 

@@ -26,7 +26,8 @@ from rsdata.steps.frames import common_offsets
 from rsdata.steps.label_inputs import nomenclature_of
 from rsdata.steps.places import TilePlaces, series_part
 from rsdata.steps.receipts import Outcome, once, outputs_digest, read_pair, read_receipt
-from rsdata.workspace import Workspace, combined_sha256, writing_folder
+from rsdata.workspace import Workspace, combined_sha256
+from rsdata.writing import writing_folder
 
 BLOCK_PLACES = 128  # coded at a time, at most: some minutes of work
 

@@ -25,7 +25,8 @@ from rsdata.records import (
 )
 from rsdata.steps.label_inputs import nomenclature_of
 from rsdata.steps.subset_sources import Source, read_embeddings, read_source
-from rsdata.workspace import file_sha256, writing
+from rsdata.workspace import file_sha256
+from rsdata.writing import writing
 
 _NOMENCLATURE = "bigearthnet-19"  # of labels in a table that does not say
 _THEMES = "clc-1"  # whose classes are the themes

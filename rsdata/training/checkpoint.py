@@ -18,10 +18,10 @@ from rsdata.foreign import load_json
 from rsdata.records import ShardManifest
 from rsdata.shards.reading import Resampling
 from rsdata.training.dataset import Normalisation, check_bands
-from rsdata.training.files import whole
 from rsdata.training.models import build_model, model_named
 from rsdata.training.models.published import is_published, matched
 from rsdata.training.tasks import Task, task_named
+from rsdata.writing import writing
 
 # One metadata key holds everything as JSON: safetensors writes several keys in random order, one is the same bytes each time.
 _METADATA_KEY = "rsdata"
@@ -80,7 +80,7 @@ def write_checkpoint(path: Path, card: ModelCard, weights: dict[str, Tensor]) ->
     Raises: WorkspaceError if the system refuses to write.
     """
     try:
-        with whole(path) as aside:
+        with writing(path) as aside:
             save_file({name: value.cpu().contiguous() for name, value in weights.items()}, aside, {_METADATA_KEY: json.dumps(asdict(card))})
     except SafetensorError as error:
         raise WorkspaceError(f"{path} cannot be written: {error}; free space or name another folder", path=str(path)) from error

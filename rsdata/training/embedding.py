@@ -10,10 +10,10 @@ import torch
 from rsdata.errors import TrainingError
 from rsdata.training.checkpoint import Checkpoint
 from rsdata.training.dataset import ShardReader
-from rsdata.training.files import whole
 from rsdata.training.inference import dataset_for
 from rsdata.training.loading import PatchLoader
 from rsdata.training.models import features
+from rsdata.writing import writing
 
 _BATCH = 64  # patches at once; fixed, because results of different batch sizes differ in the last bits
 
@@ -36,7 +36,7 @@ def write_embeddings(
     network = checkpoint.network.eval()
     schema = pa.schema([("patch_id", pa.string()), ("split", pa.string()), ("embedding", pa.list_(pa.float32()))])
     first, length = 0, 0
-    with whole(out) as aside, pq.ParquetWriter(aside, schema, compression="zstd") as writer, PatchLoader(dataset, _BATCH) as loader:
+    with writing(out) as aside, pq.ParquetWriter(aside, schema, compression="zstd") as writer, PatchLoader(dataset, _BATCH) as loader:
         for pixels, _ in loader:
             with torch.inference_mode():
                 found = features(checkpoint.card.model, network, pixels).float().numpy()

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from rsdata.errors import WorkspaceError
 from rsdata.records import EpochLog
-from rsdata.training.files import whole
+from rsdata.writing import writing
 
 LOG_NAME = "log.csv"
 
@@ -41,7 +41,7 @@ class RunLog:
         """Set down an epoch."""
         self._logs.append(log)
         rows = [_row(each) for each in self._logs]
-        with whole(self._folder / LOG_NAME) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
+        with writing(self._folder / LOG_NAME) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
             table = csv.DictWriter(stream, list(rows[0]))
             table.writeheader()
             table.writerows(rows)

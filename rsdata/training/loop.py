@@ -24,13 +24,13 @@ from rsdata.errors import TrainingError
 from rsdata.recipe import Training
 from rsdata.records import EpochLog, Scores
 from rsdata.training.dataset import PatchDataset
-from rsdata.training.files import whole
 from rsdata.training.inference import loader_workers, score_dataset
 from rsdata.training.loading import PatchLoader
 from rsdata.training.logs import RunLog
 from rsdata.training.progress import TrainingProgress
 from rsdata.training.ranks import Ranks
 from rsdata.training.tasks import Task
+from rsdata.writing import writing
 
 STATE_NAME = "state.pt"  # what a stopped run goes on from; gone once it has ended
 _WARM_UP = 0.1  # share of all steps over which the learning rate rises, if the options do not say
@@ -211,7 +211,7 @@ class Run:
                 "logs": [log.model_dump_json() for log in at.logs], "best_epoch": at.best_epoch, "best_rank": at.best_rank,
                 "best_weights": at.best_weights,
             }  # fmt: skip
-            with whole(self.state_path) as aside:
+            with writing(self.state_path) as aside:
                 torch.save(state, aside)
         self._saved_s = time.monotonic()
 

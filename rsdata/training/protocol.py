@@ -21,7 +21,6 @@ from rsdata.training.baselines import score_baselines
 from rsdata.training.checkpoint import ModelCard, begin_with, build_network, write_checkpoint
 from rsdata.training.choosing import read_labels, read_subset
 from rsdata.training.dataset import Normalisation, PatchDataset, ShardReader, input_bands
-from rsdata.training.files import whole
 from rsdata.training.inference import score_dataset
 from rsdata.training.logs import RunLog
 from rsdata.training.loop import Run, Standing
@@ -30,6 +29,7 @@ from rsdata.training.models.published import weights_file
 from rsdata.training.progress import ConsoleProgress, SilentProgress, TrainingProgress
 from rsdata.training.ranks import Ranks, ranks
 from rsdata.training.tasks import Task, task_named
+from rsdata.writing import writing
 
 CHECKPOINT_NAME = "model.safetensors"
 RUN_NAME = "run.json"
@@ -195,7 +195,7 @@ class Study:
             options, task = self.options, self.task
             card = ModelCard(options.model, task.name, task.card(), self.normalisation, options.input_px, options.resampling, self._sensor)
             write_checkpoint(folder / CHECKPOINT_NAME, card, standing.best_weights)
-            with whole(folder / RUN_NAME) as aside:
+            with writing(folder / RUN_NAME) as aside:
                 aside.write_text(done.model_dump_json(indent=1) + "\n", encoding="utf-8")
             run.state_path.unlink(missing_ok=True)
         if scores is not None:

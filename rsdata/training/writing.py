@@ -15,9 +15,9 @@ from rsdata.grid import PATCH_SIDE_M, Tile, corners
 from rsdata.records import PatchId
 from rsdata.training.checkpoint import Checkpoint
 from rsdata.training.dataset import PatchDataset, ShardReader
-from rsdata.training.files import whole
 from rsdata.training.inference import answers, dataset_for
 from rsdata.training.tasks import Maps
+from rsdata.writing import writing
 
 TABLE_NAME = "predictions.parquet"
 MAPS_NAME = "maps"
@@ -54,7 +54,7 @@ def write_predictions(
     if maps:
         _place(dataset.patch_ids[0], dataset.input_px)  # refused before the network is asked
     counts = [0, 0]
-    with whole(out / TABLE_NAME) as aside:
+    with writing(out / TABLE_NAME) as aside:
         writer = None
         try:
             for part, pictures, patch_ids in _parts(checkpoint, dataset, maps):
@@ -102,7 +102,7 @@ def _write_map(path: Path, patch_id: str, number: int, maps: Maps | None) -> Non
         "driver": "GTiff", "count": 1, "height": pixels.shape[0], "width": pixels.shape[1], "dtype": pixels.dtype.name,
         "nodata": maps.nodata, "compress": "deflate", **_place(patch_id, pixels.shape[1]),
     }  # fmt: skip
-    with whole(path) as aside, rasterio.open(aside, "w", **profile) as raster:
+    with writing(path) as aside, rasterio.open(aside, "w", **profile) as raster:
         raster.write(pixels, 1)
         raster.update_tags(patch_id=patch_id)
         raster.update_tags(1, unit=maps.unit, **{f"class_{value}": name for value, name in maps.names.items()})

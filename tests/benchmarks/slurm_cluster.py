@@ -9,6 +9,7 @@ itself that it has more cores and memory than it has, so that two jobs fit. A li
 import getpass
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,6 +22,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
+from distributed import Client
+from distributed.security import Security
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import SMALL, write_recipe
@@ -195,6 +198,15 @@ class Build:
         return 0 < self.done(stage) < self.done("scenes") and self.process.poll() is None
 
 
+def answers(address: str, security: Security | None) -> bool:
+    """Whether a Dask scheduler lets somebody in."""
+    try:
+        Client(address, security=security, timeout=5, set_as_default=False).close()
+    except OSError:
+        return False
+    return True
+
+
 def skipped(root: Path) -> int:
     """Units that the last run found finished."""
     events = [json.loads(line)["event"] for line in (root / "build" / "log.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -227,7 +239,14 @@ def check_all(folder: Path, recipe: Path, home: Path) -> None:
 
     with Build(recipe, folder / "undisturbed", home) as build:
         check(comes(lambda: len(jobs("RUNNING")) == 2, 120), f"undisturbed: jobs {' and '.join(jobs('RUNNING'))} run")
+        (address,) = set(re.findall(r"dask_worker (tls://\S+)", build.log.read_text()))
+        let_in = answers(address, Security.temporary()) or answers(address.replace("tls", "tcp"), None)
+        check(
+            not let_in and build.process.poll() is None, f"undisturbed: the scheduler at {address} turns away who has another key, or none"
+        )
         is_whole(build.root, build.end(), "undisturbed")
+        keys = list(folder.glob(".dask-*"))
+        check(not keys, f"undisturbed: {len(keys)} keys are left")
 
     with Build(recipe, folder / "cancelled", home) as build:
         check(build.comes_to("quality"), f"one job lost: {build.done('quality')} of {build.done('scenes')} scenes are done")
