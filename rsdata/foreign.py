@@ -1,4 +1,4 @@
-"""Bounds on what others wrote, the same for every room: YAML, JSON, Parquet, and variables of the environment.
+"""Bounds on what others wrote, the same for every room: YAML, JSON, Parquet, names of files, and variables of the environment.
 
 Each function that parses raises what its parser raises, so that a room says in its own words what the file should have been.
 """
@@ -24,6 +24,16 @@ def drop_empty_variables(*prefixes: str) -> None:
     """Unset variables of the environment that are set to nothing, as CI and compose files do: obstore and GDAL take that for a value."""
     for name in [name for name, value in os.environ.items() if not value and name.startswith(prefixes)]:
         del os.environ[name]
+
+
+def is_there(path: str | Path) -> bool:
+    """Whether there is a file or folder of this name; False too for a name that none can have, where ``Path.exists`` raises."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is a file of this name; False too for a name that none can have."""
+    return os.path.isfile(path)  # noqa: PTH113
 
 
 def load_yaml(text: bytes | str) -> Any:

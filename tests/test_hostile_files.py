@@ -35,6 +35,7 @@ ROOT = Path(__file__).parents[1]
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 FOUND = {  # inputs that once ended in something else than a sentence
     "s2-zip": (702616, 707715, 711627),
+    "s1-processed": (902296, 906091),
     "labels": (700246, 702033, 702854),
     "published": (700184, 700947),
     "scores": (717868,),

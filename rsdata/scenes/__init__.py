@@ -12,6 +12,7 @@ import pyproj
 import shapely
 
 from rsdata.errors import SceneError
+from rsdata.foreign import is_there
 from rsdata.records import Sentinel1Scene, Sentinel2Scene
 from rsdata.scenes import sen2cor
 from rsdata.scenes.sentinel1 import (
@@ -80,7 +81,7 @@ def expand(patterns: Iterable[str]) -> list[Path]:
     """
     found: set[Path] = set()
     for pattern in patterns:
-        matches = [pattern] if Path(pattern).exists() else glob.glob(pattern)  # noqa: PTH207, as the pattern is absolute
+        matches = [pattern] if is_there(pattern) else glob.glob(pattern)  # noqa: PTH207, as the pattern is absolute
         if not matches:
             raise SceneError(f"{pattern} matches nothing; name folders or zips of products", pattern=pattern)
         found.update(Path(match) for match in matches)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from rsdata.errors import SceneError
+from rsdata.foreign import is_there
 
 # Source: Copernicus DEM product handbook, naming; 10 stands for 30 m, 30 for 90 m, _COG is absent in the original format.
 _NAME = re.compile(
@@ -155,10 +156,10 @@ def _expanded(sources: Iterable[str]) -> list[str]:
         if re.match(r"[a-z][a-z0-9+]*://|/vsi", source):
             names.append(source)
             continue
-        if Path(source).is_dir():
+        if is_there(source) and Path(source).is_dir():
             names += rasters_in(Path(source))
             continue
-        matches = [source] if Path(source).exists() else sorted(glob.glob(source))  # noqa: PTH207, as the pattern may be absolute
+        matches = [source] if is_there(source) else sorted(glob.glob(source))  # noqa: PTH207, as the pattern may be absolute
         if not matches:
             raise SceneError(f"{source} matches nothing; name tiles of the elevation model", pattern=source)
         names += matches

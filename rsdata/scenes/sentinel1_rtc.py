@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rsdata.errors import SceneError
+from rsdata.foreign import is_file
 from rsdata.records import s1_scene_id
 from rsdata.scenes.product import list_files
 from rsdata.scenes.sentinel1_rasters import (
@@ -112,7 +113,7 @@ def open_rtc_item(path: Path) -> Processed:
             remote.append(href)
             continue
         local = BesideFiles(path, "", {}).gdal_path(href)
-        if not Path(local).is_file():
+        if not is_file(local):
             raise SceneError(f"{path} points to {href} for {band}, which is not there; fetch it, or name its address", path=str(path))
         sizes[href] = Path(local).stat().st_size
     files = BesideFiles(path, "", sizes, tuple(remote))

@@ -7,6 +7,7 @@ later could tell them apart from those that are.
 from pathlib import Path, PurePosixPath
 
 from rsdata.errors import SceneError
+from rsdata.foreign import is_file
 from rsdata.records import is_s1_product
 from rsdata.scenes.dimap import DimapBand, DimapHeader, read_dimap, read_tiff_tag
 from rsdata.scenes.product import ProductFiles, list_files
@@ -213,7 +214,7 @@ def _pixels(files: BesideFiles, path: Path, band: DimapBand) -> str:
     stem = PurePosixPath(*parts).with_suffix("")
     inside, beside = f"{stem}.img", f"{stem}.hdr"
     for each in (inside, beside):
-        if not (path.parent / each).is_file():
+        if not is_file(path.parent / each):
             raise SceneError(f"{path} lacks {each}; keep the .data folder beside the .dim, or write the product again", path=str(path))
         files.sizes[each] = (path.parent / each).stat().st_size
     return inside

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from xml.etree.ElementTree import Element
 
 from rsdata.errors import RsdataError, SceneError
-from rsdata.foreign import load_json
+from rsdata.foreign import is_file, load_json
 from rsdata.grid import TILE_SIDE_M
 from rsdata.records import Sentinel2Scene, s2_scene_id
 from rsdata.scenes.product import MAX_XML_BYTES, ProductFiles, making_sense
@@ -241,6 +241,6 @@ def _quality_sizes(folder: Path, root: Element) -> dict[str, int]:
     for item in root.iter("MASK_FILENAME"):
         inside = (item.text or "").strip()
         parts = PurePosixPath(inside).parts
-        if parts and parts[0] != "/" and ".." not in parts and (folder / inside).is_file():
+        if parts and parts[0] != "/" and ".." not in parts and is_file(folder / inside):
             sizes[inside] = (folder / inside).stat().st_size
     return sizes
