@@ -1,4 +1,4 @@
-"""Bounds on what others wrote, the same for every room: YAML, JSON, Parquet, names of files, and variables of the environment.
+"""Bounds on what others wrote, the same for every room: YAML, JSON, Parquet, rasters, names of files, and variables of the environment.
 
 Each function that parses raises what its parser raises, so that a room says in its own words what the file should have been.
 """
@@ -11,10 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from rasterio.errors import RasterioError
 
 MAX_YAML_BYTES = 4 * 2**20
 MAX_YAML_NODES = 100_000  # aliases followed: nine lines of them can stand for a billion
 MAX_JSON_BYTES = 2**30
+RASTER_ERRORS = (RasterioError, UnicodeDecodeError)  # of rasterio; the last where what GDAL has to say of a file is no text
 PARQUET_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)  # of ``open_parquet``, and of reading what it opened
 # Every table here has a text of its own in each row, so rows take space; a file that claims more holds one value over and over.
 _FREE_ROWS, _ROWS_PER_BYTE = 1_000_000, 16

@@ -13,9 +13,9 @@ from pathlib import Path
 import pyproj
 import rasterio
 from pyproj.exceptions import ProjError
-from rasterio.errors import RasterioError
 
 from rsdata.errors import CaptionError
+from rsdata.foreign import RASTER_ERRORS
 
 _TABLE = resources.files("rsdata.captions").joinpath("tables", "koppen-geiger.csv")
 _COLUMNS = ["value", "name"]
@@ -60,7 +60,7 @@ class ClimateRaster:
         self.path, self.names = path, names
         try:
             self._raster = rasterio.open(path)
-        except RasterioError as error:
+        except RASTER_ERRORS as error:
             raise CaptionError(
                 f"{path} cannot be read as a raster ({error}); expected a GeoTIFF or another GDAL raster of climate classes, "
                 "so name another file",
@@ -109,7 +109,7 @@ class ClimateRaster:
                 )
         try:
             values = [found.tolist()[0] for found in self._raster.sample(points, indexes=[1], masked=True)]
-        except RasterioError as error:
+        except RASTER_ERRORS as error:
             raise CaptionError(
                 f"{self.path} cannot be read as a raster ({error.__cause__ or error}); the file is damaged, fetch it again",
                 path=str(self.path),

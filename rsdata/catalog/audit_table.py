@@ -26,6 +26,7 @@ def read_for_audit(path: Path) -> pd.DataFrame:
         geometry, _ = _geometry_columns(path, bare)
         wanted = [name for name in (*COLUMNS, geometry or GEOMETRY) if name in bare.column_names]
         table = file.read(columns=wanted).replace_schema_metadata(bare.schema.metadata)
+        columns = {name: _column(table, name) for name in wanted if name != geometry}
     except FileNotFoundError as error:
         raise CatalogError(f"{path} does not exist; expected a Parquet table", path=str(path)) from error
     except PARQUET_ERRORS as error:
@@ -37,7 +38,6 @@ def read_for_audit(path: Path) -> pd.DataFrame:
             raise CatalogError(f"{path}: `patch_id` is {ids}, expected text such as S2A_…_T33UUP_26_57", path=str(path))
         if nameless := table.column("patch_id").null_count:
             raise CatalogError(f"{path}: {nameless} rows have no `patch_id`; give each row its patch", path=str(path))
-    columns = {name: _column(table, name) for name in wanted if name != geometry}
     frame = pd.DataFrame(columns, index=pd.RangeIndex(table.num_rows))
     if geometry is None:
         return frame

@@ -13,10 +13,9 @@ import pandas as pd
 import pyogrio
 import pyproj
 import shapely
-from pyogrio.errors import DataLayerError, DataSourceError
 
 from rsdata.errors import LabelError
-from rsdata.labels.vectors import readable
+from rsdata.labels.vectors import VECTOR_ERRORS, readable
 
 REACH_DEGREES = 15  # countries are looked for this far around the scene
 _NO_CODE = {"-99", "-099", "-1", ""}
@@ -44,7 +43,7 @@ def nearest_countries(
     """
     try:
         fields = [str(item) for item in pyogrio.read_info(path)["fields"]]
-    except (DataSourceError, DataLayerError) as error:
+    except VECTOR_ERRORS as error:
         raise LabelError(
             f"{path} cannot be opened as vectors ({error}); name a country layer under countries.path", path=str(path)
         ) from error

@@ -13,14 +13,16 @@ import pyproj
 import rasterio
 import shapely
 from affine import Affine
-from rasterio.errors import RasterioIOError
+from pyproj.exceptions import ProjError
 from rasterio.windows import Window
 
 from rsdata.errors import LabelError
+from rsdata.foreign import RASTER_ERRORS
 from rsdata.labels.layer import Area, CodeShares
 from rsdata.sensors.reference_map import NO_POLYGON
 
 _MARGIN_PX = 2  # read around the area
+_MOST_PX = 2**32  # over a scene; a tile has 1.2e8 of 10 m
 _LATTICE_PX = 32  # spacing of pixel centres that are projected exactly
 _SIDE_M = 100  # longest straight piece of a box's outline in another CRS
 _UNKNOWN = 65_535
@@ -104,7 +106,7 @@ def read_raster(paths: Sequence[Path], area: Area, meaning: Mapping[int, int], e
             with rasterio.open(path) as raster:
                 layer = _empty_layer(path, raster, area) if layer is None else layer
                 touched += _paste(path, raster, layer, meaning, expected)
-        except RasterioIOError as error:
+        except (*RASTER_ERRORS, ProjError) as error:
             raise LabelError(
                 f"{path} cannot be read as a raster ({error}); expected a GeoTIFF or another GDAL raster, so name another file",
                 path=str(path),
@@ -123,12 +125,19 @@ def _empty_layer(path: Path, raster: rasterio.DatasetReader, area: Area) -> Rast
     if raster.crs is None:
         raise LabelError(f"{path.name} does not state its CRS; assign one with gdal_edit.py -a_srs", path=str(path))
     step = raster.transform
-    if step.b or step.d or step.a <= 0 or step.e >= 0:
+    if step.b or step.d or not step.a > 0 > step.e:
         raise LabelError(f"{path.name} is not north up; bring it to a north-up grid with gdalwarp", path=str(path))
     crs = pyproj.CRS.from_user_input(raster.crs.to_wkt())
     left, bottom, right, top = area.bounds_in(crs)
-    first_col, first_row = np.floor(np.array(~step @ (left, top))).astype(int) - _MARGIN_PX
-    last_col, last_row = np.ceil(np.array(~step @ (right, bottom))).astype(int) + _MARGIN_PX
+    corners = np.array([~step @ (left, top), ~step @ (right, bottom)])
+    if not np.isfinite(corners).all() or np.prod(np.diff(corners, axis=0)) > _MOST_PX:
+        raise LabelError(
+            f"{path.name} has pixels of {step.a:g} by {-step.e:g} from {step.c:g}, {step.f:g}, which no land cover has; assign their place "
+            "with gdal_edit.py -a_ullr, or bring it to 10 m with gdalwarp",
+            path=str(path),
+        )
+    first_col, first_row = np.floor(corners[0]).astype(int) - _MARGIN_PX
+    last_col, last_row = np.ceil(corners[1]).astype(int) + _MARGIN_PX
     codes = np.full((last_row - first_row, last_col - first_col), NO_POLYGON, np.uint16)
     return RasterLayer(codes, step @ Affine.translation(int(first_col), int(first_row)), crs, area)
 

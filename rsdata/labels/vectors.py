@@ -112,14 +112,15 @@ def _polygons_of(collection: shapely.Geometry) -> shapely.Geometry:
     return shapely.union_all(parts[np.isin(shapely.get_type_id(parts), (_POLYGON, _MULTIPOLYGON))])
 
 
-# The last of days that never were, and of metadata that are no JSON.
+VECTOR_ERRORS = (DataSourceError, DataLayerError, UnicodeDecodeError)  # of pyogrio; the last where a name in the file is no text
+# The last two of metadata that lack what they should have, and of days that never were or metadata that are no JSON.
 _UNREADABLE = (
-    DataSourceError,
-    DataLayerError,
+    *VECTOR_ERRORS,
     OSError,
     pa.ArrowException,
     shapely.errors.ShapelyError,
     pyproj.exceptions.ProjError,
+    KeyError,
     ValueError,
 )
 
@@ -143,7 +144,7 @@ def _gdal_layers(path: Path, layer: str | None) -> dict[str, tuple[list[str], py
     try:
         names = [layer] if layer else [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
         seen = {name: pyogrio.read_info(path, layer=name) for name in names}
-    except (DataSourceError, DataLayerError) as error:
+    except VECTOR_ERRORS as error:
         raise LabelError(
             f"{path} cannot be opened as vectors ({error}); expected a GeoPackage or another GDAL format, so name another file",
             path=str(path),

@@ -17,7 +17,6 @@ import numpy as np
 import pyproj
 import rasterio
 from pyproj.exceptions import CRSError, ProjError
-from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
@@ -26,6 +25,7 @@ from rasterio.windows import Window
 from scipy.ndimage import map_coordinates
 
 from rsdata.errors import SceneError
+from rsdata.foreign import RASTER_ERRORS
 from rsdata.scenes.mosaic import rasters_in
 from rsdata.scenes.product import making_sense
 
@@ -192,7 +192,7 @@ def open_geoid(path: str | Path) -> Geoid:
                 )
             tags, transform, values = raster.tags(), raster.transform, raster.read(1, masked=True).filled(np.nan)
             geographic = raster.crs is None or raster.crs.is_geographic
-    except RasterioError as error:
+    except RASTER_ERRORS as error:
         raise SceneError(
             f"the geoid {path} cannot be read ({error}); name a PROJ grid such as us_nga_egm96_15.tif", path=str(path)
         ) from error
@@ -221,7 +221,7 @@ def _open_file(path: str) -> RasterFile:
             if raster.transform.b or raster.transform.d or raster.transform.e > 0:
                 raise SceneError(f"{path} is not north up; warp it first", path=path)
             return RasterFile(path, _horizontal(crs).to_wkt(), raster.transform, raster.shape, raster.nodata, _datum(crs))
-    except (RasterioError, CRSError) as error:
+    except (*RASTER_ERRORS, CRSError) as error:
         raise SceneError(f"the elevation model {path} cannot be opened ({error}); name a GeoTIFF of heights", path=path) from error
 
 
@@ -337,7 +337,7 @@ def _paste(file: RasterFile, first: RasterFile, reach: tuple[tuple[int, int], tu
                 y1, x1 = min(bottom, round(down) + file.shape_yx[0]), min(stop, round(right) + file.shape_yx[1])
                 window = Window.from_slices((y0 - round(down), y1 - round(down)), (x0 - round(right), x1 - round(right)))
                 part = raster.read(1, window=window, masked=True).astype(np.float32).filled(np.nan)
-    except RasterioError as error:
+    except RASTER_ERRORS as error:
         raise SceneError(
             f"the elevation model {file.path} cannot be decoded ({error.__cause__ or error}); fetch it again", path=file.path
         ) from error

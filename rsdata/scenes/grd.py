@@ -14,11 +14,11 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 import rasterio
-from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from rsdata.errors import SceneError
+from rsdata.foreign import RASTER_ERRORS
 from rsdata.scenes.product import ProductFiles, list_files, making_sense
 
 MODES = ("IW", "EW", "SM")
@@ -149,7 +149,7 @@ class GrdProduct:
                         path=str(self.files.path),
                     )
                 yield raster
-        except RasterioError as error:
+        except RASTER_ERRORS as error:
             raise SceneError(
                 f"{self.files.path}: {channel.measurement} cannot be decoded ({error.__cause__ or error}); fetch the product again",
                 path=str(self.files.path),

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from pyproj import Geod, Transformer
-from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from rsdata.errors import SceneError
+from rsdata.foreign import RASTER_ERRORS
 from rsdata.records import Sentinel1Scene, s1_scene_id, s1_start
 from rsdata.scenes.grd_radiometry import to_db
 from rsdata.scenes.product import ProductFiles
@@ -81,7 +81,7 @@ class Sentinel1Product:
         try:
             window = Window.from_slices((rows.start, rows.stop), (cols.start, cols.stop))
             part: np.ndarray = source.read(raster.index, window=window)
-        except RasterioError as error:
+        except RASTER_ERRORS as error:
             raise SceneError(
                 f"{self._where(band)} cannot be decoded ({without_keys(error)}); the file is damaged, make it again",
                 path=str(self.files.path),

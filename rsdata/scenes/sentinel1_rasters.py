@@ -18,9 +18,9 @@ import pyproj
 import rasterio
 from affine import Affine
 from pyproj.exceptions import CRSError
-from rasterio.errors import RasterioError
 
 from rsdata.errors import SceneError
+from rsdata.foreign import RASTER_ERRORS
 from rsdata.scenes.product import ProductFiles
 from rsdata.scenes.remote import public_href
 
@@ -245,7 +245,7 @@ def opened(path: Path, files: ProductFiles, raster: Raster) -> rasterio.DatasetR
     try:
         with rasterio.Env(**(_REMOTE if urlsplit(raster.inside).netloc else {})):
             source = rasterio.open(files.gdal_path(raster.inside), driver=raster.driver)
-    except RasterioError as error:
+    except RASTER_ERRORS as error:
         raise SceneError(f"{path}: {where} cannot be opened ({without_keys(error)}); make it again", path=str(path)) from error
     if source.count < raster.index:
         source.close()

@@ -18,6 +18,7 @@ from affine import Affine
 from rasterio.errors import RasterioError
 
 from rsdata.errors import SceneError
+from rsdata.foreign import RASTER_ERRORS
 from rsdata.records import Sentinel2Scene
 from rsdata.scenes.product import ProductFiles, list_files
 from rsdata.scenes.sentinel2_metadata import LAYERS, MANIFEST, MARKERS, OTHER_LAYERS, listed_checksums, listed_files, read_scene
@@ -79,7 +80,7 @@ class Sentinel2Product:
                 self._check_georeference(raster, where, self.gsd_m(band))
                 self._check_type(raster, where, band)
                 return raster.read(1)
-        except RasterioError as error:
+        except RASTER_ERRORS as error:
             raise _undecodable(where, band, error) from error
 
     def read_all(self, bands: Iterable[str], threads: int = 1) -> dict[str, np.ndarray]:
@@ -99,7 +100,7 @@ class Sentinel2Product:
             with rasterio.open(self.files.gdal_path(inside)) as raster:
                 self._check_type(raster, where, band)
                 return self.place_of(raster, where, self.gsd_m(band))
-        except RasterioError as error:
+        except RASTER_ERRORS as error:
             raise _undecodable(where, band, error) from error
 
     def open_counts(self, band: str, chunks: Mapping[str, int] | None = None) -> xr.DataArray:

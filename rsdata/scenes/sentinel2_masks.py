@@ -14,10 +14,10 @@ import rasterio
 import rioxarray
 import shapely
 import xarray as xr
-from rasterio.errors import RasterioError
 from rasterio.features import rasterize
 
 from rsdata.errors import SceneError
+from rsdata.foreign import RASTER_ERRORS
 from rsdata.scenes.sentinel2 import CHUNKS, Place, Sentinel2Product
 from rsdata.sensors.sentinel2 import CLASSI_FLAGS, CLASSI_GSD_M, QUALIT_FLAGS
 
@@ -57,7 +57,7 @@ def open_mask(product: Sentinel2Product, kind: str, band: str | None = None, chu
         opened = rioxarray.open_rasterio(
             product.files.gdal_path(inside), chunks=dict(chunks or CHUNKS), lock=False, parse_coordinates=False
         )
-    except RasterioError as error:
+    except RASTER_ERRORS as error:
         raise SceneError(f"{where} cannot be opened ({error.__cause__ or error}); fetch the product again", file=inside) from error
     flags = list(_FLAGS.get(kind, ()))
     if not isinstance(opened, xr.DataArray) or count != max(1, len(flags)):

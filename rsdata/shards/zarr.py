@@ -385,8 +385,10 @@ class ZarrStore:
         self._mapped: OrderedDict[Path, tuple[mmap.mmap, np.ndarray]] = OrderedDict()
         self._groups: dict[str, list[tuple[list[str], Pixels]]] = {}
         for folder in sorted(child.parent for child in path.glob(f"*/{METADATA_FILE}")):
-            said = _read_json(folder / METADATA_FILE).get("attributes", {})
-            sensor, names = str(said.get("sensor")), [str(name) for name in said.get("bands", [])]
+            said = _read_json(folder / METADATA_FILE).get("attributes")
+            if not (isinstance(said, dict) and isinstance(said.get("bands"), list)):
+                raise ShardError(f"{folder / METADATA_FILE} does not name the bands of its group; make the shard again", path=str(folder))
+            sensor, names = str(said.get("sensor")), [str(name) for name in said["bands"]]
             pixels = self._open_pixels(folder / PIXELS)
             if pixels.shape[:2] != (len(index), len(names)):
                 raise ShardError(

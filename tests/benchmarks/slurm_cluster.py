@@ -276,6 +276,7 @@ def main() -> int:
     if missing := [name for name in (*DAEMONS, "sbatch") if program(name) is None]:
         print(f"not found: {', '.join(missing)}; install the Debian packages slurm-wlm and munge, and repeat the command")
         return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and all that was started ends first
     with TemporaryDirectory(prefix="rsdata-slurm-") as name:
         folder = Path(name)
         own = folder / "slurm-own"
