@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -172,6 +173,20 @@ def test_the_scheduler_never_holds_more_tasks_than_run(running, workspace, tmp_p
         assert run_all(cluster, *((abs, -number) for number in range(60)), threads=2) == list(range(60))
         assert looking.run_on_scheduler(groups) == before  # which it would remember for ever
     assert held[0] >= 2 and max(held) <= 1 + 2 * 2  # one stays, two run, and two outcomes may wait to be fetched
+
+
+def test_the_scheduler_drops_what_it_notes_of_tasks_that_are_done(running, workspace, monkeypatch):
+    def notes(dask_scheduler: Any) -> int:
+        spans = dask_scheduler.extensions["spans"].spans.values()
+        return sum(len(span.metadata["collections"]) for span in spans if span.metadata)
+
+    monkeypatch.setattr(clusters, "_REMEMBERED", 50)
+    with Cluster(running, workspace, 350_000_000) as cluster, distributed.Client(running, set_as_default=False) as looking:
+        before = looking.run_on_scheduler(notes)
+        assert run_all(cluster, *((abs, -number) for number in range(40)), threads=2) == list(range(40))
+        assert looking.run_on_scheduler(notes) >= before + 40
+        assert run_all(cluster, *((abs, -number) for number in range(20)), threads=2) == list(range(20))
+        assert is_true(lambda: run_all(cluster, (abs, -1), threads=1) == [1] and looking.run_on_scheduler(notes) < before + 40)
 
 
 def test_what_a_cluster_offers_is_told(running, workspace):

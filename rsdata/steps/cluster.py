@@ -448,8 +448,8 @@ def _notes_dropper(group: str) -> Callable[..., None]:
     def drop(dask_scheduler: Any) -> None:  # within, so that it travels whole, and a scheduler loads nothing for it
         from dask.utils import key_split
 
-        span = dask_scheduler.extensions["spans"].spans[dask_scheduler.task_groups[group].span_id]
-        if span.metadata is not None:
+        spans, known = dask_scheduler.extensions.get("spans"), dask_scheduler.task_groups.get(group)
+        if spans is not None and known is not None and (span := spans.spans.get(known.span_id)) is not None and span.metadata:
             span.metadata["collections"].clear()
         key_split.cache_clear()
 

@@ -101,11 +101,14 @@ def free_ports(count: int) -> list[int]:
 
 
 def processes_with(settings: Path) -> list[psutil.Process]:
-    """Every process that was started with these settings of a SLURM: its own, and those of its jobs."""
+    """Every process that was started with these settings of a SLURM: its own, and those of its jobs, but not this one."""
     found = []
     for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.environ().get("SLURM_CONF") == str(settings) and process.status() != psutil.STATUS_ZOMBIE:
+        with suppress(psutil.Error, OSError):
+            # Read as it is: where a step of SLURM writes its title, psutil sees no variables.
+            variables = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+            counts = process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE
+            if f"SLURM_CONF={settings}".encode() in variables and counts:
                 found.append(process)
     return found
 
@@ -145,14 +148,10 @@ def slurm(folder: Path) -> Iterator[None]:
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(15)
-        for each in processes_with(settings):  # of jobs, if a check failed
-            if each.pid != os.getpid():
-                with suppress(psutil.Error):
-                    each.kill()
-        for process in started:
-            if process.poll() is None:
-                process.kill()
-            process.wait(10)
+        for each in (left := processes_with(settings)):  # of jobs, if a check failed
+            with suppress(psutil.Error):
+                each.kill()
+        psutil.wait_procs(left, 10)
 
 
 def said_by(*command: str) -> str:
@@ -290,7 +289,7 @@ def main() -> int:
             for log in sorted(folder.glob("*.txt")):
                 print(f"--- {log.name}\n{log.read_text()[-2000:]}")
             return 1
-        left = [process.pid for process in processes_with(own / "slurm.conf") if process.pid != os.getpid()]
+        left = processes_with(own / "slurm.conf")
     print(f"{'FAILED' if left else 'ok'}: {len(left)} processes of the SLURM are left")
     return bool(left)
 
