@@ -36,9 +36,10 @@ UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "
 FOUND = {  # inputs that once ended in something else than a sentence
     "s2-zip": (702616, 707715, 711627),
     "s1-processed": (902296, 906091),
-    "labels": (700246, 702033, 702854, 900389, 900502, 902026),
+    "labels": (700246, 702033, 702854, 900389, 900502, 902026, 1000263, 1008554),
     "heights": (902900,),
-    "tables": (903467,),
+    "tables": (903467, 1054573),
+    "stac": (1008474,),
     "zarr": (910138, 914225),
     "published": (700184, 700947),
     "scores": (717868,),

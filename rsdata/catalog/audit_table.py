@@ -6,7 +6,7 @@ import geopandas as gpd
 import pandas as pd
 import pyarrow as pa
 
-from rsdata.catalog.geoparquet import GEOMETRY, _crs, _from_wkb, _geometry_columns
+from rsdata.catalog.geoparquet import GEOMETRY, _crs, _from_wkb, _geometry_columns, _unreadable
 from rsdata.errors import CatalogError
 from rsdata.foreign import PARQUET_ERRORS, open_parquet
 
@@ -30,8 +30,7 @@ def read_for_audit(path: Path) -> pd.DataFrame:
     except FileNotFoundError as error:
         raise CatalogError(f"{path} does not exist; expected a Parquet table", path=str(path)) from error
     except PARQUET_ERRORS as error:
-        reason = " ".join(str(error).split())
-        raise CatalogError(f"{path} cannot be read as Parquet ({reason}); write it again or name another file", path=str(path)) from error
+        raise _unreadable(path, error) from error
     if "patch_id" in wanted:
         ids = table.schema.field("patch_id").type
         if not (pa.types.is_string(ids) or pa.types.is_large_string(ids)):

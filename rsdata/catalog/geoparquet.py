@@ -147,7 +147,7 @@ def read_table(path: Path, model: type[Record], columns: Sequence[str] | None = 
         schema = pa.schema([schema.field(name) for name in columns])
     table = _read(path, columns)
     check_schema(path, table, schema, model)
-    return _frame(table.select(schema.names))
+    return _frame_of(path, table.select(schema.names))
 
 
 def read_patches(path: Path) -> gpd.GeoDataFrame:
@@ -161,7 +161,7 @@ def read_patches(path: Path) -> gpd.GeoDataFrame:
     if GEOMETRY not in table.column_names:
         raise CatalogError(f"{path} has no column `{GEOMETRY}`; expected the GeoParquet table of a build", path=str(path))
     check_schema(path, table, schema, PatchRow)
-    frame = _frame(table.select(_without(schema.names, BBOX)))
+    frame = _frame_of(path, table.select(_without(schema.names, BBOX)))
     return gpd.GeoDataFrame(frame, geometry=_from_wkb(path, table.column(GEOMETRY)), crs=_crs(path, table, GEOMETRY) or FOOTPRINT_CRS)
 
 
@@ -175,8 +175,7 @@ def read_split_info(path: Path) -> SplitInfo | None:
     except FileNotFoundError as error:
         raise CatalogError(f"{path} does not exist; expected a Parquet table", path=str(path)) from error
     except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise CatalogError(f"{path} cannot be read as Parquet ({reason}); write it again or name another file", path=str(path)) from error
+        raise _unreadable(path, error) from error
     try:
         return None if text is None else SplitInfo.model_validate_json(text)
     except ValidationError as error:
@@ -201,7 +200,7 @@ def read_patch_ids(path: Path) -> pd.DataFrame:
     if nameless := table.column("patch_id").null_count:
         raise CatalogError(f"{path}: {nameless} rows have no `patch_id`; give each row its patch", path=str(path))
     geometry, covering = _geometry_columns(path, table)
-    frame = _frame(table.select([name for name in table.column_names if name not in (geometry, covering)]))
+    frame = _frame_of(path, table.select([name for name in table.column_names if name not in (geometry, covering)]))
     if geometry is None:
         return frame
     return gpd.GeoDataFrame(frame, geometry=_from_wkb(path, table.column(geometry)), crs=_crs(path, table, geometry))
@@ -298,8 +297,12 @@ def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     except FileNotFoundError as error:
         raise CatalogError(f"{path} does not exist; expected a Parquet table", path=str(path)) from error
     except PARQUET_ERRORS as error:
-        reason = " ".join(str(error).split())
-        raise CatalogError(f"{path} cannot be read as Parquet ({reason}); write it again or name another file", path=str(path)) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> CatalogError:
+    reason = " ".join(str(error).split())
+    return CatalogError(f"{path} cannot be read as Parquet ({reason}); write it again or name another file", path=str(path))
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
@@ -316,6 +319,17 @@ def _frame(table: pa.Table) -> pd.DataFrame:
         else:
             columns[field.name] = column.to_pandas()
     return pd.DataFrame(columns, index=pd.RangeIndex(table.num_rows))
+
+
+def _frame_of(path: Path, table: pa.Table) -> pd.DataFrame:
+    """The same for a table that was read from a file, where texts may be none.
+
+    Raises: CatalogError if so.
+    """
+    try:
+        return _frame(table)
+    except PARQUET_ERRORS as error:
+        raise _unreadable(path, error) from error
 
 
 # --- checks -----------------------------------------------------------------------------------------------

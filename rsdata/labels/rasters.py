@@ -125,7 +125,7 @@ def _empty_layer(path: Path, raster: rasterio.DatasetReader, area: Area) -> Rast
     if raster.crs is None:
         raise LabelError(f"{path.name} does not state its CRS; assign one with gdal_edit.py -a_srs", path=str(path))
     step = raster.transform
-    if step.b or step.d or not step.a > 0 > step.e:
+    if step.b or step.d or not step.a > 0 > step.e or step.is_degenerate:
         raise LabelError(f"{path.name} is not north up; bring it to a north-up grid with gdalwarp", path=str(path))
     crs = pyproj.CRS.from_user_input(raster.crs.to_wkt())
     left, bottom, right, top = area.bounds_in(crs)

@@ -84,6 +84,7 @@ def read_polygons(path: Path, column: Column, area: Area) -> Polygons:
     box = area.bounds_in(column.crs)
     with readable(path):
         found = _read_parquet(path, column, box) if _is_parquet(path) else _read_gdal(path, column, box)
+        found[column.name].tolist()  # or texts that are none would be found only where they are used
         found = found[~found.geometry.isna()].to_crs(area.epsg)
         found = found[found.intersects(shapely.box(*area.bounds))]
         geometry = shapely.force_2d(found.geometry.to_numpy())

@@ -205,6 +205,8 @@ def _grid(path: Path, properties: dict[str, Any], bands: dict[str, dict[str, Any
         transform = asset.get("proj:transform") or properties.get("proj:transform")
         if not isinstance(shape, list) or not isinstance(transform, list) or len(shape) != 2 or len(transform) < 6:
             continue
+        if not all(isinstance(each, int | float) for each in (*shape, *transform[:6])):
+            break
         (height, width), (pixel_x, _, left, _, pixel_y, top) = shape, transform[:6]
         try:
             found = int(code), round(left), round(top), round(width * pixel_x), round(height * -pixel_y)
