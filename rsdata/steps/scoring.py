@@ -93,6 +93,9 @@ _READERS: dict[str, Callable[[Path], Iterator[dict[str, object]]]] = {
 }
 
 
+_ARRAY_ERRORS = (OSError, ValueError, EOFError, TokenError, SystemError)  # of NumPy; the last of characters that Unicode has not
+
+
 def _embeddings(path: Path) -> tuple[npt.NDArray[np.floating], list[str]]:
     """Vectors (n, feature) and their ids."""
     try:
@@ -104,7 +107,7 @@ def _embeddings(path: Path) -> tuple[npt.NDArray[np.floating], list[str]]:
                 vectors, ids = held["vectors"], [str(each) for each in held["ids"].tolist()]
         else:
             raise CaptionError(f"{path} is neither .npy nor .npz; write the embeddings as one of these", path=str(path))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, TokenError) as error:
+    except (*_ARRAY_ERRORS, KeyError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         if isinstance(error, CaptionError):
             raise
         raise CaptionError(
