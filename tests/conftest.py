@@ -1,7 +1,8 @@
 """What tests share: where the real data lies, small scenes made once, and a build without a server."""
 
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,6 +38,16 @@ def torchvision() -> None:
     make_loadable()
     for name in ("torchvision", "timm", "segmentation_models_pytorch"):
         pytest.importorskip(name, reason=f"{name} is not installed; see the extra `models`")
+
+
+def comes(condition: Callable[[], object], seconds: float = 240) -> bool:
+    """Whether something comes to hold within some time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def random_bands(side_px: int = 240, seed: int = 0) -> dict[str, np.ndarray]:

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import SENSING, TILE, random_bands, write_recipe
-from test_sen2cor import alive, wait_until
+from conftest import SENSING, TILE, comes, random_bands, write_recipe
+from test_sen2cor import alive
 
 from rsdata import steps
 from rsdata.errors import ClusterError, CorrectionError
@@ -48,7 +48,7 @@ def test_a_worker_corrects_as_many_scenes_at_a_time_as_its_memory_bears(cluster,
     seen: list[int] = []
     with _work(2, cluster, workspace, lambda event: None) as work, ThreadPoolExecutor(2) as threads:
         futures = [threads.submit(work.submit(steps.correct_scene, source, options, workspace).result) for source in sources]
-        assert wait_until(lambda: seen.append(at_work(workspace)) or all(future.done() for future in futures), 60)
+        assert comes(lambda: seen.append(at_work(workspace)) or all(future.done() for future in futures))
         made = [workspace.root / steps.correction_of(future.result().receipt, workspace).folder for future in futures]
     assert max(seen) == 1
     assert [open_sentinel2(path).scene.level for path in made] == ["L2A"] * 2
@@ -62,13 +62,13 @@ def test_an_error_ends_what_workers_run_for_it_and_nothing_else(cluster, tmp_pat
     with distributed.Client(cluster, set_as_default=False) as client, ThreadPoolExecutor(1) as threads:
         with pytest.raises(KeyError), _work(1, cluster, mine, lambda event: None) as work:
             ended = threads.submit(work.submit(steps.correct_scene, source, hanging, mine).result)
-            assert wait_until(lambda: len(list((tmp_path / "notes").glob("*"))) == 2)  # the program and its helper
+            assert comes(lambda: len(list((tmp_path / "notes").glob("*"))) == 2)  # the program and its helper
             beside = client.submit(steps.correct_scene, source, slow, other)
-            assert wait_until(lambda: at_work(other) == 1)
+            assert comes(lambda: at_work(other) == 1)
             raise KeyError
         with pytest.raises(CorrectionError, match="was stopped, as all that ran beside it"):
             ended.result(timeout=10)
-        assert wait_until(lambda: not any(alive(int(path.name)) for path in (tmp_path / "notes").iterdir()))
+        assert comes(lambda: not any(alive(int(path.name)) for path in (tmp_path / "notes").iterdir()))
         assert beside.result(timeout=30).receipt.counts["attempts"] == 1
     assert at_work(mine) == 0
 

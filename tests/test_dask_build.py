@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import comes
 
 from rsdata.errors import ClusterError, SceneError
 from rsdata.workspace import Workspace
@@ -24,15 +25,6 @@ from rsdata.steps.cluster import Cluster, Member  # noqa: E402
 
 DASK = str(Path(sys.executable).with_name("dask"))
 MIB = 2**20
-
-
-def is_true(condition: Callable[[], object], limit_s: float = 240) -> bool:
-    end = time.monotonic() + limit_s
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 class Processes:
@@ -47,7 +39,7 @@ class Processes:
     def start_scheduler(self) -> None:
         self.place.unlink(missing_ok=True)
         self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(self.place))
-        assert is_true(self.place.exists)
+        assert comes(self.place.exists)
 
     def start_worker(self, memory: str = "2GB", threads: int = 1) -> subprocess.Popen[bytes]:
         limits = ("--nthreads", str(threads), "--memory-limit", memory, "--no-nanny", "--local-directory", str(self.folder))
@@ -105,7 +97,7 @@ def together(folder: Path, name: str, most: int) -> int:
     mark, reached = folder / f"{name}.mark", folder / "reached"
     mark.touch()
     at_work = lambda: len(list(folder.glob("*.mark")))  # noqa: E731
-    if is_true(lambda: reached.exists() or at_work() >= most, 60):
+    if comes(lambda: reached.exists() or at_work() >= most, 60):
         reached.touch()
     time.sleep(0.2)
     at_a_time = at_work()
@@ -116,7 +108,7 @@ def together(folder: Path, name: str, most: int) -> int:
 def waiting(folder: Path, name: str) -> None:
     """A step that shows that it runs, and ends when it may."""
     (folder / f"{name}.mark").touch()
-    assert is_true((folder / "go").exists)
+    assert comes((folder / "go").exists)
 
 
 def refuse(what: str) -> None:
@@ -153,7 +145,7 @@ def test_the_scheduler_never_holds_more_tasks_than_run(running, workspace, tmp_p
     with Cluster(running, workspace, 350_000_000) as cluster, distributed.Client(running, set_as_default=False) as looking:
         with ThreadPoolExecutor(20) as pool:
             calls = [pool.submit(cluster.run, waiting, tmp_path, str(number)) for number in range(20)]
-            assert is_true(lambda: len(list(tmp_path.glob("*.mark"))) == 2)
+            assert comes(lambda: len(list(tmp_path.glob("*.mark"))) == 2)
             held.append(tasks())
             (tmp_path / "go").touch()
             assert [call.result(timeout=240) for call in calls] == [None] * 20
@@ -186,7 +178,7 @@ def test_the_scheduler_drops_what_it_notes_of_tasks_that_are_done(running, works
         assert run_all(cluster, *((abs, -number) for number in range(40)), threads=2) == list(range(40))
         assert looking.run_on_scheduler(notes) >= before + 40
         assert run_all(cluster, *((abs, -number) for number in range(20)), threads=2) == list(range(20))
-        assert is_true(lambda: run_all(cluster, (abs, -1), threads=1) == [1] and looking.run_on_scheduler(notes) < before + 40)
+        assert comes(lambda: run_all(cluster, (abs, -1), threads=1) == [1] and looking.run_on_scheduler(notes) < before + 40)
 
 
 def test_what_a_cluster_offers_is_told(running, workspace):
@@ -247,7 +239,7 @@ def test_what_a_killed_worker_had_under_way_is_done_by_another(processes, worksp
     processes.wait_for_workers(1)
     with Cluster(str(processes.place), workspace, MIB, patience_s=120) as cluster, ThreadPoolExecutor(1) as pool:
         call = pool.submit(cluster.run, marked, marks, "one", 2.0)
-        assert is_true((marks / "one").exists)
+        assert comes((marks / "one").exists)
         first.kill()
         processes.start_worker()
         assert call.result(timeout=120) == 1
@@ -313,11 +305,11 @@ def test_a_build_that_loses_a_worker_and_its_scheduler_gives_the_bytes_of_a_loca
     worker = processes.start_worker()
     processes.wait_for_workers(1)
     with building(small_recipe, out, tmp_path / "prefect", processes.place) as build:
-        assert is_true(lambda: list(out.glob("receipts/scenes/*.json")) or build.poll() is not None)
+        assert comes(lambda: list(out.glob("receipts/scenes/*.json")) or build.poll() is not None)
         worker.kill()
         killed_worker_in_time = build.poll() is None
         processes.start_worker()
-        assert is_true(lambda: list(out.glob("receipts/labels/*.json")) or build.poll() is not None)
+        assert comes(lambda: list(out.glob("receipts/labels/*.json")) or build.poll() is not None)
         processes.scheduler.kill()
         killed_scheduler_in_time = build.poll() is None
         processes.start_scheduler()

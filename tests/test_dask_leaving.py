@@ -3,10 +3,11 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import comes
 
 from rsdata.errors import ClusterError, DiskFull, Stopped, WorkerDied
 from rsdata.workspace import Workspace
@@ -28,13 +29,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     return Workspace.create(tmp_path / "dataset")
-
-
-def is_true(condition: Callable[[], object], limit_s: float = 120) -> bool:
-    end = time.monotonic() + limit_s
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.02)
-    return bool(condition())
 
 
 def counted(folder: Path, seconds: float) -> None:
@@ -72,7 +66,7 @@ def test_an_error_waits_for_what_is_under_way_on_the_cluster_and_sends_nothing_m
     askers: list[Asker] = []
     with pytest.raises(DiskFull), Cluster(running, workspace, MIB) as cluster:
         askers += [Asker(cluster, marks, 1.0) for _ in range(5)]
-        assert is_true(lambda: count(marks, "begun") == 2)
+        assert comes(lambda: count(marks, "begun") == 2)
         raise DiskFull("no room")
     assert (count(marks, "begun"), count(marks, "ended")) == (2, 2)  # the lock may go
     for asker in askers:
@@ -90,14 +84,14 @@ def test_a_signal_waits_a_moment_only_and_nobody_waits_on_or_connects_again(runn
     marks.mkdir()
     with pytest.raises(Stopped), Cluster(running, workspace, MIB) as cluster:
         asker = Asker(cluster, marks, 60.0)
-        assert is_true(lambda: count(marks, "begun") == 1)
+        assert comes(lambda: count(marks, "begun") == 1)
         raise Stopped(signal.SIGTERM)
     asker.join(30)
     assert not asker.is_alive()
     assert isinstance(asker.error, WorkerDied)
     assert count(marks, "begun") == 1
     (marks / "go").touch()
-    assert is_true(lambda: count(marks, "ended") == 1)
+    assert comes(lambda: count(marks, "ended") == 1)
 
 
 def test_a_worker_that_comes_late_and_cannot_do_the_work_is_told_once_and_one_that_gave_no_answer_is_asked_again(

@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 import yaml
-from conftest import SENSING, TILE, random_bands
+from conftest import SENSING, TILE, comes, random_bands
 from typer.testing import CliRunner
 
 from rsdata import steps
@@ -93,15 +93,6 @@ def alive(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
-
-
-def wait_until(condition, seconds: float = 20) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 # --- the product, and the program -------------------------------------------------------------------------
@@ -374,7 +365,7 @@ def test_a_run_out_of_time_is_ended_with_all_it_started(bench, l1c):
     assert "sen2cor 2.11.0 did not end within 2 s; it was stopped with all it had started, so raise the limit (--timeout" in message
     started = [int(path.name) for path in bench.notes.iterdir()]
     assert len(started) == 2  # the program and its helper
-    assert wait_until(lambda: not any(alive(process) for process in started))
+    assert comes(lambda: not any(alive(process) for process in started))
     assert "waiting for download" in (bench.workspace.quarantine(l1c.stem) / "log.txt").read_text()
     assert bench.left_nothing()
 
@@ -394,12 +385,12 @@ def test_a_stop_ends_what_runs_and_nothing_is_tried_again(bench, l1c):
     """As on Ctrl-C."""
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(bench.fails, l1c, "hang", retries=5)
-        assert wait_until(lambda: len(list(bench.notes.glob("*"))) == 2)
+        assert comes(lambda: len(list(bench.notes.glob("*"))) == 2)
         steps.stop_corrections(bench.workspace)
         assert "sen2cor 2.11.0 was stopped, as all that ran beside it; the same command begins" in future.result(timeout=20)
     started = [int(path.name) for path in bench.notes.iterdir()]
     assert len(started) == 2
-    assert wait_until(lambda: not any(alive(process) for process in started))
+    assert comes(lambda: not any(alive(process) for process in started))
 
 
 def test_a_full_disk_is_a_workspace_error_not_a_bad_product(bench, l1c, monkeypatch):
@@ -531,11 +522,11 @@ from rsdata.workspace import Workspace
 steps.correct_scene(Path({str(l1c)!r}), Sen2cor(program={options.program!r}), Workspace(Path({str(bench.workspace.root)!r})))
 """
     runner = subprocess.Popen([sys.executable, "-c", script])
-    assert wait_until(lambda: len(list(bench.notes.glob("*"))) == 2, 60)
+    assert comes(lambda: len(list(bench.notes.glob("*"))) == 2, 60)
     runner.send_signal(signal.SIGKILL)
     runner.wait()
     started = [int(path.name) for path in bench.notes.iterdir()]
-    assert wait_until(lambda: not any(alive(process) for process in started))
+    assert comes(lambda: not any(alive(process) for process in started))
     leftover = [path for path in bench.workspace.scratch.iterdir() if path.is_dir()]
     assert len(leftover) == 1
     assert not list(bench.workspace.root.glob("*.SAFE"))

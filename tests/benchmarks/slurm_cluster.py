@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,7 +26,7 @@ from distributed import Client
 from distributed.security import Security
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from conftest import SMALL, write_recipe
+from conftest import SMALL, comes, write_recipe
 from killing import content, differing, environment, left_after
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "deploy" / "slurm.py"
@@ -73,16 +73,6 @@ def check(holds: object, said: str) -> None:
     if not holds:
         raise CheckFailed(said)
     print(f"ok: {said}", flush=True)
-
-
-def comes(condition: Callable[[], object], seconds: float) -> bool:
-    """Whether something comes to hold within some time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 # --- a SLURM ------------------------------------------------------------------------------------------------
