@@ -104,7 +104,10 @@ def _embeddings(path: Path) -> tuple[npt.NDArray[np.floating], list[str]]:
             ids = [str(number) for number in range(len(vectors))]
         elif path.suffix.lower() == ".npz":
             with np.load(path, allow_pickle=False) as held:
-                vectors, ids = held["vectors"], [str(each) for each in held["ids"].tolist()]
+                vectors, named = held["vectors"], held["ids"]
+                if not (isinstance(vectors, np.ndarray) and isinstance(named, np.ndarray) and named.ndim == 1):
+                    raise ValueError("`vectors` or `ids` is no array")  # other members of the zip come as they are
+                ids = [str(each) for each in named.tolist()]
         else:
             raise CaptionError(f"{path} is neither .npy nor .npz; write the embeddings as one of these", path=str(path))
     except (*_ARRAY_ERRORS, KeyError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
