@@ -15,7 +15,7 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 STAC_SCHEMAS := $(or $(RSDATA_STAC_SCHEMAS),$(VENV)/stac-schemas)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help install demo test lint format schemas docs check-docs bench-tile bench-splits bench-terrain bench-feeding bench-labels bench-shards bench-video bench-video-training fuzz-video check-fuzz check-network check-texts check-training check-kill check-exports bench-models bench-catalog bench-scaling bench-queue check-deploy check-slurm clean
+.PHONY: help install demo test lint format schemas docs check-docs bench-tile bench-splits bench-terrain bench-feeding bench-labels bench-shards bench-video bench-video-training fuzz-video check-fuzz check-network check-texts check-training check-kill check-exports bench-models bench-catalog bench-scaling bench-queue check-deploy check-slurm check-compose clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -148,6 +148,9 @@ check-deploy: install ## Start a Prefect server, deploy a build and have a Prefe
 
 check-slurm: install ## Start a SLURM of one node and build on it, also with a job cancelled and with the build stopped
 	$(BIN)/python tests/benchmarks/slurm_cluster.py
+
+check-compose: install ## Make the image, start the compose file with a Docker that runs, and build on it, also with the build stopped
+	$(BIN)/python tests/benchmarks/compose.py
 
 bench-models: install ## Print parameters and the cost of a training step on one core for every model
 	$(BIN)/python tests/benchmarks/models.py

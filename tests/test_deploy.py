@@ -53,6 +53,7 @@ def test_all_parts_of_a_compose_file_see_the_data_at_one_path():
     services = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
     assert services["worker"]["volumes"] == services["build"]["volumes"] == ["./data:/data"]
     for service in services.values():
+        assert service["user"] == "${RSDATA_USER:-0:0}"  # or some would write what others may not touch
         after = service.get("depends_on", [])
         assert set(after) <= set(services)
 
