@@ -6,8 +6,9 @@ classes touch by a side. All sums are whole numbers, so what follows from them i
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
+
+from rsdata.compiled import compiled
 
 
 class Regions(NamedTuple):
@@ -46,7 +47,7 @@ def measure(codes: np.ndarray, index_of_code: np.ndarray, classes: int) -> Measu
     return Measured(pixels, region_count, sides, Regions(*regions))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _root(parent, label):  # type: ignore[no-untyped-def]
     while parent[label] != label:
         parent[label] = parent[parent[label]]
@@ -54,7 +55,7 @@ def _root(parent, label):  # type: ignore[no-untyped-def]
     return label
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _measure(codes, index_of_code, classes):  # type: ignore[no-untyped-def]
     height, width = codes.shape
     index = np.empty((height, width), np.int16)

@@ -1,14 +1,12 @@
-"""Compiled loops over bytes and pixels; they run without Python's lock, so threads share the work.
+"""Compiled loops over bytes and pixels; they run without Python's lock, so threads share the work."""
 
-Compiled on first use and kept beside this file, or in the user's cache folder where that cannot be written.
-"""
-
-from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.core import typing
+
+from rsdata.compiled import compiled
 
 # The C library's own, called without Python's lock. A failure is only counted here; who asked looks again and says why.
 _open: Any = types.ExternalFunction("open", typing.signature(types.int32, types.intp, types.int32))
@@ -21,15 +19,7 @@ _READ_ONLY = 0
 COPIED, ABSENT, UNLIKE = 0, 1, 2  # what became of a file: copied; could not be opened; like none of the templates
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    try:
-        made = njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # no folder may be written, so it is compiled anew each time
-        made = njit(nogil=True)(function)
-    return cast(Callable[..., Any], made)
-
-
-@_compiled
+@compiled()
 def copy_files(  # type: ignore[no-untyped-def]
     paths, path_at, slots, bases, slot_at, file_bytes, compare_at, compare_first, compare_text, text, run_at, runs, scratch, out, state
 ):
@@ -78,7 +68,7 @@ def copy_files(  # type: ignore[no-untyped-def]
             break
 
 
-@_compiled
+@compiled()
 def count_values(pixels, starts, size, lowest, counts):  # type: ignore[no-untyped-def]
     """Add to ``counts`` (value - lowest,) how often each value occurs in patches of 8- or 16-bit pixels.
 
@@ -89,7 +79,7 @@ def count_values(pixels, starts, size, lowest, counts):  # type: ignore[no-untyp
             counts[np.int64(value) - lowest] += 1
 
 
-@_compiled
+@compiled()
 def sum_values(pixels, starts, size, nodata, low, bins_per_unit, histogram, counts, sums):  # type: ignore[no-untyped-def]
     """Sums over each patch as float64, pixel after pixel; what is not finite or equals ``nodata`` is left out.
 

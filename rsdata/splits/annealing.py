@@ -6,8 +6,9 @@ SplitMix64, so a seed gives one result on every machine, whatever else draws ran
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
+
+from rsdata.compiled import compiled
 
 BOUND = 200.0  # cost of a share that strays from the whole's, beyond its tolerance, per square of its relative error
 PULL = 2.0  # the same within the tolerance
@@ -101,14 +102,14 @@ def anneal(
     return cost, best
 
 
-@numba.njit(cache=True)
+@compiled()
 def _mixed(bits):  # type: ignore[no-untyped-def]
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return bits ^ (bits >> np.uint64(31))
 
 
-@numba.njit(cache=True)
+@compiled()
 def _unevenness(held, ratios, slack, bound, pull, ratio):  # type: ignore[no-untyped-def]
     splits, columns = held.shape
     patches = 0.0
@@ -131,7 +132,7 @@ def _unevenness(held, ratios, slack, bound, pull, ratio):  # type: ignore[no-unt
     return cost
 
 
-@numba.njit(cache=True)
+@compiled()
 def _anneal(counts, start, neighbour, twin, loss, split, ratios, slack, bias, seed, passes, hot, cold, bound, pull, ratio):  # type: ignore[no-untyped-def]
     blocks, columns = counts.shape
     splits = len(ratios)

@@ -7,11 +7,11 @@ in a hash of cubes, without a list of all pairs in memory.
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import pandas as pd
 import pyproj
 
+from rsdata.compiled import compiled
 from rsdata.grid import PATCH_SIDE_M
 
 _SOUTH_FALSE_NORTHING_M = 10_000_000
@@ -102,7 +102,7 @@ class Neighbourhood:
         return _pairs_between(self.gap_m, self.frames, self.order, self.start, self.around, group.astype(np.int32))
 
 
-@numba.njit(cache=True)
+@compiled()
 def _closer(gap_m: float, a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two footprints come closer than ``gap_m``; turned squares are taken by their box along the other's edges.
 
@@ -128,7 +128,7 @@ def _closer(gap_m: float, a: np.ndarray, b: np.ndarray) -> bool:
     return largest < gap_m * gap_m
 
 
-@numba.njit(cache=True)
+@compiled()
 def _other_groups(gap_m, frames, order, start, around, group):  # type: ignore[no-untyped-def]
     size = 1024
     places, groups = np.empty(size, np.int32), np.empty(size, np.int32)
@@ -164,7 +164,7 @@ def _other_groups(gap_m, frames, order, start, around, group):  # type: ignore[n
     return places[:found].copy(), groups[:found].copy()
 
 
-@numba.njit(cache=True)
+@compiled()
 def _pairs_between(gap_m, frames, order, start, around, group):  # type: ignore[no-untyped-def]
     size = 1024
     firsts, seconds = np.empty(size, np.int32), np.empty(size, np.int32)

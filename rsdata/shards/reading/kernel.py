@@ -3,14 +3,14 @@
 It runs without Python's lock. It trusts the addresses it is given; ``Piece`` has checked them.
 """
 
-from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from numba import carray, njit, types
+from numba import carray, types
 from numba.core import typing
 from numba.extending import intrinsic
 
+from rsdata.compiled import compiled
 from rsdata.shards.reading.streaming import ALIGNED_BYTES, settle, stream
 
 TYPES = {"uint16": 0, "float32": 1, "int16": 2, "uint8": 3}  # stored types that are read as they lie
@@ -18,13 +18,7 @@ NEAREST, BILINEAR, AREA = 0, 1, 2
 LARGE_BYTES = 16 * 2**20  # of a batch that no cache keeps until it is read
 _ROWS = 15  # worked out together before they are streamed
 
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    try:  # with numpy's error model a division is one instruction, without a test for zero
-        made = njit(nogil=True, error_model="numpy", cache=True)(function)
-    except RuntimeError:  # no folder may be written, so it is compiled anew each time
-        made = njit(nogil=True, error_model="numpy")(function)
-    return cast(Callable[..., Any], made)
+_compiled = compiled(error_model="numpy")  # a division is one instruction, without a test for zero
 
 
 def _as_pointer(typing_context, address):  # type: ignore[no-untyped-def]
