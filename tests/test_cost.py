@@ -11,15 +11,15 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_core_hours_and_wall_time_are_those_of_a_calculation_by_hand():
-    # One scene with GRD takes 109.1 + 2.6 + 2 x 28.2 = 168.1 core seconds. 8281 patches take 6 s of captions, which are
-    # shared, and 10 s in one process: 36 scenes with 8281 patches kept of them all, 36 x 168.1 + 6 = 6057.6 s and 10 s.
-    found = cost(Plan("by hand", scenes=36, kept=8281))
-    assert found.parallel_h * 3600 == pytest.approx(6057.6)
-    assert found.serial_h * 3600 == pytest.approx(10.0)
-    assert found.core_h * 3600 == pytest.approx(6067.6)
-    assert found.wall_h(1) * 3600 == pytest.approx(6067.6)
-    assert found.wall_h(12) * 3600 == pytest.approx(6057.6 / 12 + 10.0)
-    assert cost(Plan("by hand", 36, 8281, grd=False)).parallel_h * 3600 == pytest.approx(36 * 111.7 + 6)
+    # One scene with GRD takes 120.5 + 3.1 + 2 x 28.2 = 180 core seconds. 7157 patches take 26.4 s of captions, which are
+    # shared, and 15.2 s in one process: 36 scenes with 7157 patches kept of them all, 36 x 180 + 26.4 = 6506.4 s and 15.2 s.
+    found = cost(Plan("by hand", scenes=36, kept=7157))
+    assert found.parallel_h * 3600 == pytest.approx(6506.4)
+    assert found.serial_h * 3600 == pytest.approx(15.2)
+    assert found.core_h * 3600 == pytest.approx(6521.6)
+    assert found.wall_h(1) * 3600 == pytest.approx(6521.6)
+    assert found.wall_h(12) * 3600 == pytest.approx(6506.4 / 12 + 15.2)
+    assert cost(Plan("by hand", 36, 7157, grd=False)).parallel_h * 3600 == pytest.approx(36 * 123.6 + 26.4)
 
 
 def test_bytes_are_those_of_a_calculation_by_hand():
