@@ -21,7 +21,7 @@ from rsdata.scenes.sentinel1_resample import resample_power
 from rsdata.scenes.terrain import Ground
 
 MIN_PIXEL_M, MAX_PIXEL_M = 3, 100  # of rasters that may be resampled: finer ones would be sampled thinly, and take much memory
-_ROWS_AT_A_TIME = 512  # turned to decibel in place
+_ROWS_AT_A_TIME = 512  # looked at and turned to decibel in place
 _ALLOW = "say `resample_sentinel1: true` in the recipe"
 
 
@@ -61,32 +61,37 @@ class Sentinel1Product:
     def _cut(self, band: str, shape_yx: tuple[int, int], top: int, left: int) -> np.ndarray:
         """A window on the raster's own grid, in decibel or power."""
         height, width = self.place.shape_yx
-        pixels = np.full(shape_yx, np.nan, np.float32)
         rows = slice(max(top, 0), min(top + shape_yx[0], height))
         cols = slice(max(left, 0), min(left + shape_yx[1], width))
-        if rows.start < rows.stop and cols.start < cols.stop:
+        covered = (rows.stop - rows.start, cols.stop - cols.start)
+        pixels = np.empty(shape_yx, np.float32) if covered == shape_yx else np.full(shape_yx, np.nan, np.float32)
+        if min(covered) > 0:
+            part = pixels[rows.start - top : rows.stop - top, cols.start - left : cols.stop - left]
             with self._opened(band) as source:
-                part = self._pixels(source, band, rows, cols)
-            part = part if self.unit == "db" else self._power(band, part)
-            pixels[rows.start - top : rows.stop - top, cols.start - left : cols.stop - left] = part
+                self._pixels(source, band, rows, cols, out=part)
+            if self.unit != "db":
+                self._power(band, part)
         return pixels
 
     def _opened(self, band: str) -> DatasetReader:
         return opened(self.files.path, self.files, self.rasters[band])
 
-    def _pixels(self, source: DatasetReader, band: str, rows: slice, cols: slice) -> np.ndarray:
-        """Pixels as they lie in the file, (y, x) float32; no data, and what is not finite, is NaN."""
+    def _pixels(self, source: DatasetReader, band: str, rows: slice, cols: slice, out: np.ndarray | None = None) -> np.ndarray:
+        """Pixels as they lie in the file, (y, x) float32, in ``out`` if given; no data, and what is not finite, is NaN."""
         raster = self.rasters[band]
         nodata = source.nodatavals[raster.index - 1] if raster.nodata is None else raster.nodata
         try:
             window = Window.from_slices((rows.start, rows.stop), (cols.start, cols.stop))
-            part: np.ndarray = source.read(raster.index, window=window)
+            part: np.ndarray = source.read(raster.index, window=window, out=out)
         except RASTER_ERRORS as error:
             raise SceneError(
                 f"{self._where(band)} cannot be decoded ({without_keys(error)}); the file is damaged, make it again",
                 path=str(self.files.path),
             ) from error
-        part[~np.isfinite(part) | (part == np.float32(np.nan if nodata is None else nodata))] = np.nan
+        missing = np.float32(np.nan if nodata is None else nodata)
+        for first in range(0, len(part), _ROWS_AT_A_TIME):
+            strip = part[first : first + _ROWS_AT_A_TIME]
+            strip[~np.isfinite(strip) | (strip == missing)] = np.nan
         return part
 
     def _power(self, band: str, pixels: np.ndarray) -> np.ndarray:
