@@ -80,7 +80,7 @@ def _work(at_once: int, dask: str | None, workspace: Workspace, tell: Tell) -> I
         try:
             yield cluster
         except BaseException:
-            cluster.tell_workers(steps.stop_corrections, workspace)
+            cluster.end_steps(steps.stop_corrections, workspace)
             raise
 
 

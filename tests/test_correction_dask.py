@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from conftest import SENSING, TILE, comes, random_bands, write_recipe
 from test_sen2cor import alive
 
 from rsdata import steps
-from rsdata.errors import ClusterError, CorrectionError
+from rsdata.errors import ClusterError, CorrectionError, WorkerDied
 from rsdata.flows.correct_scenes import _work
 from rsdata.recipe import Sen2cor
 from rsdata.scenes import open_sentinel2
@@ -54,20 +55,26 @@ def test_a_worker_corrects_as_many_scenes_at_a_time_as_its_memory_bears(cluster,
     assert [open_sentinel2(path).scene.level for path in made] == ["L2A"] * 2
 
 
-def test_an_error_ends_what_workers_run_for_it_and_nothing_else(cluster, tmp_path):
+def test_an_error_ends_what_workers_run_for_it_and_nothing_else(cluster, tmp_path, monkeypatch):
     """A program of another workspace runs on, beside on the same worker, which would bear only one if both asked the cluster."""
     hanging = Sen2cor(program=str(write_stand_in(tmp_path / "hang" / "L2A_Process", "hang", notes=tmp_path / "notes")), retries=5)
     slow = Sen2cor(program=str(write_stand_in(tmp_path / "slow" / "L2A_Process", "correct", seconds=3)), retries=0)
     source, mine, other = write_l1c(tmp_path / "in", 3), Workspace.create(tmp_path / "mine"), Workspace.create(tmp_path / "other")
-    with distributed.Client(cluster, set_as_default=False) as client, ThreadPoolExecutor(1) as threads:
+    with distributed.Client(cluster, set_as_default=False) as client, ThreadPoolExecutor(2) as threads:
         with pytest.raises(KeyError), _work(1, cluster, mine, lambda event: None) as work:
             ended = threads.submit(work.submit(steps.correct_scene, source, hanging, mine).result)
             assert comes(lambda: len(list((tmp_path / "notes").glob("*"))) == 2)  # the program and its helper
+            waits = threads.submit(work.submit(steps.correct_scene, source, hanging, mine).result)  # until the worker has room again
             beside = client.submit(steps.correct_scene, source, slow, other)
             assert comes(lambda: at_work(other) == 1)
+            run = work.client.run
+            # The worker has room again long before the flow is left, and may not be sent what waits.
+            monkeypatch.setattr(work.client, "run", lambda *given, **named: (run(*given, **named), time.sleep(2))[0])
             raise KeyError
         with pytest.raises(CorrectionError, match="was stopped, as all that ran beside it"):
             ended.result(timeout=10)
+        with pytest.raises(WorkerDied, match="the build was stopped"):
+            waits.result(timeout=10)
         assert comes(lambda: not any(alive(int(path.name)) for path in (tmp_path / "notes").iterdir()))
         assert beside.result(timeout=30).receipt.counts["attempts"] == 1
     assert at_work(mine) == 0

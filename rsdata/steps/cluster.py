@@ -136,8 +136,11 @@ class Cluster:
             f"a time, as one takes up to {self.step_bytes / 1e9:.1f} GB"
         )
 
-    def tell_workers(self, order: Callable[..., object], *arguments: Any) -> None:
-        """Run something short on every worker there is, even on those that are at work."""
+    def end_steps(self, order: Callable[..., object], *arguments: Any) -> None:
+        """Begin nothing more, and run on every worker, even on those that are at work, what ends the steps under way there."""
+        with self._changed:
+            self._leaving = True
+            self._changed.notify_all()
         with suppress(*_LOST):
             self.client.run(order, *arguments, on_error="ignore")
 
